@@ -2,3 +2,6 @@
 //!
 //! The rooms, the trip and the invariants: `ARCHITECTURE.md` beside this file.
 
+pub mod clock;
+pub mod domain;
+pub mod telemetry;

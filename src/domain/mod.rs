@@ -1,0 +1,13 @@
+//! Facts about money and state. No IO, no clock, nothing of ours is imported here.
+
+pub mod account;
+pub mod attempt;
+pub mod command;
+pub mod id;
+pub mod money;
+pub mod order;
+pub mod outcome;
+pub mod payer;
+pub mod payinfo;
+pub mod time;
+pub mod wallet;
