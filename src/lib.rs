@@ -4,5 +4,6 @@
 
 pub mod clock;
 pub mod domain;
+pub mod gateway;
 pub mod keys;
 pub mod telemetry;

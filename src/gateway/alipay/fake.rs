@@ -1,0 +1,120 @@
+//! A small wallet for the tests of this folder: it checks our signature and signs its answers.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::testing;
+use crate::keys::rsa::{RsaSigner, RsaVerifier};
+
+/// The parameters of one request.
+pub type Asked = BTreeMap<String, String>;
+
+/// What the wallet does with the next request.
+pub enum Answer {
+    /// The node, signed with Alipay's key.
+    Signed(&'static str),
+    /// The node under another key, with a certificate number.
+    Certified { node: String, key: &'static str, sn: String },
+    /// Status and body as they are.
+    Raw(u16, String),
+    /// The connection ends without an answer.
+    Nothing,
+}
+
+pub struct FakeWallet {
+    pub url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for FakeWallet {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl FakeWallet {
+    pub async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/gateway.do", listener.local_addr().unwrap());
+        let mut answers: VecDeque<Answer> = answers.into_iter().collect();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&asked);
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let request = read_request(&mut stream).await;
+                let form = checked_form(&request);
+                let method = form["method"].clone();
+                kept.lock().unwrap().push(form);
+                let (status, body) = match answers.pop_front().expect("an answer for every request") {
+                    Answer::Signed(node) => (200, signed(&method, node, "keys/derived/alipay_private_pkcs8.pem", None)),
+                    Answer::Certified { node, key, sn } => (200, signed(&method, &node, key, Some(&sn))),
+                    Answer::Raw(status, body) => (status, body),
+                    Answer::Nothing => continue,
+                };
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-type: text/html;charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(body.as_bytes()).await.unwrap();
+            }
+        });
+        Self { url, asked, server }
+    }
+
+    /// Every request so far, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
+    let mut bytes = Vec::new();
+    loop {
+        let mut part = [0; 4096];
+        let length = stream.read(&mut part).await.unwrap();
+        assert!(length > 0, "the request ended early");
+        bytes.extend_from_slice(&part[..length]);
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let head = head.to_ascii_lowercase();
+        let told: usize =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
+        if body.len() == told {
+            return text;
+        }
+    }
+}
+
+/// The form of a request whose signature verifies with the application's public key.
+fn checked_form(request: &str) -> Asked {
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /gateway.do HTTP/1.1\r\n"), "nothing stands in the URL: {head}");
+    assert!(head.contains("application/x-www-form-urlencoded;charset=utf-8"), "{head}");
+    let form: Asked = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    let pairs: Vec<String> =
+        form.iter().filter(|(name, _)| *name != "sign").map(|(name, value)| format!("{name}={value}")).collect();
+    let key = RsaVerifier::parse(&testing::read("keys/derived/app_public.pem")).unwrap();
+    key.verify(pairs.join("&").as_bytes(), &form["sign"]).unwrap();
+    assert_eq!((form["charset"].as_str(), form["sign_type"].as_str()), ("utf-8", "RSA2"));
+    form
+}
+
+fn signed(method: &str, node: &str, key: &str, sn: Option<&str>) -> String {
+    let sign = RsaSigner::parse(&testing::read(key)).unwrap().sign(node.as_bytes());
+    let name = if node.contains("code-invalid") {
+        "error_response".to_owned()
+    } else {
+        format!("{}_response", method.replace('.', "_"))
+    };
+    let sn = sn.map(|sn| format!(r#""alipay_cert_sn":"{sn}","#)).unwrap_or_default();
+    format!(r#"{{"{name}":{node},{sn}"sign":"{sign}"}}"#)
+}

@@ -1,0 +1,306 @@
+//! WeChat Pay v3 for mini-programs, direct merchants (普通商户) and service providers (服务商).
+//!
+//! Requests are signed with the merchant's key, answers verified with WeChat's, notices verified and opened. RSA is done
+//! inline (about 0.3 ms per signature, `keys::rsa`).
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::Serialize;
+
+use self::{
+    client::{Answer, CallError, Client},
+    refusal::{Refusal, not_sent},
+    trade::Payee,
+    wire::{AmountBody, CloseBody, PayerBody, PrepayAnswer, PrepayBody, Transaction},
+};
+use super::{
+    CloseAnswer, Examined, ExchangeError, Gateway, GatewayError, Notice, NoticeError, PrepayAsk, RawNotice, TradeState,
+    Verified, http::check_base_url,
+};
+use crate::{
+    domain::{
+        attempt::{Frozen, Ticket},
+        id::{AppId, OrderId, OutTradeNo},
+        money::Fen,
+        outcome::PayParams,
+        payer::{LoginCode, Payer, PayerKind},
+        time::Timestamp,
+        wallet::Wallet,
+    },
+    keys::{aead::AesKey, mac::nonce_text},
+};
+
+mod certificates;
+mod client;
+mod examine;
+#[cfg(test)]
+mod fake;
+mod keys;
+pub mod link;
+mod login;
+mod notify;
+mod refusal;
+mod settings;
+mod sign;
+mod trade;
+mod wire;
+
+pub use client::{Clock, system_clock};
+pub use keys::{KeyKind, WechatPublicKey, WechatPublicKeys};
+pub use link::{LinkError, WechatLink, plain_scheme};
+pub use notify::WechatNoticeVerifier;
+pub use settings::{Mode, WechatApp, WechatSecrets, WechatSettings};
+
+const WALLET: Wallet = Wallet::WechatPay;
+
+/// `description` is string(127), `notify_url` string(255), `prepay_id` string(64) (`wechat-pay.md` §4).
+const DESCRIPTION_MAX: usize = 127;
+const NOTIFY_URL_MAX: usize = 255;
+const PREPAY_ID_MAX: usize = 64;
+
+/// One channel account at WeChat Pay.
+pub struct WechatGateway {
+    client: Client,
+    payee: Payee,
+    apps: Vec<WechatApp>,
+    apiv3_keys: Vec<AesKey>,
+    /// As they stand in the store.
+    public_keys: WechatPublicKeys,
+}
+
+impl std::fmt::Debug for WechatGateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WechatGateway({:?}, {:?})", self.payee.mode, self.apps)
+    }
+}
+
+impl WechatGateway {
+    /// `public_keys` may be empty when the account is in certificate mode and nothing was fetched yet.
+    ///
+    /// Errors: a line for the operator, without any secret.
+    pub fn new(
+        settings: &WechatSettings,
+        secrets: &WechatSecrets,
+        public_keys: WechatPublicKeys,
+        apps: Vec<WechatApp>,
+        http: reqwest::Client,
+    ) -> Result<Self, String> {
+        let hosts = settings.check()?;
+        let client = Client {
+            http,
+            hosts,
+            mchid: settings.mode.signing_mchid().to_owned(),
+            serial_no: settings.serial_no.to_ascii_uppercase(),
+            signer: secrets.signer()?,
+            keys: public_keys.pinned()?,
+            clock: system_clock(),
+        };
+        let payee = Payee { mode: settings.mode.clone(), apps: apps.iter().map(|app| app.app_id.clone()).collect() };
+        Ok(Self { client, payee, apps, apiv3_keys: secrets.apiv3_keys()?, public_keys })
+    }
+
+    /// With another clock than the machine's.
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.client.clock = clock;
+        self
+    }
+
+    fn app(&self, app_id: &AppId) -> Option<&WechatApp> {
+        self.apps.iter().find(|app| app.app_id == *app_id)
+    }
+
+    fn prepay_path(&self) -> &'static str {
+        match self.payee.mode {
+            Mode::Direct { .. } => "/v3/pay/transactions/jsapi",
+            Mode::Provider { .. } => "/v3/pay/partner/transactions/jsapi",
+        }
+    }
+
+    /// Our numbers are letters and digits, mchids digits: nothing here needs encoding.
+    fn query_path(&self, number: &OutTradeNo) -> String {
+        match &self.payee.mode {
+            Mode::Direct { mchid } => format!("/v3/pay/transactions/out-trade-no/{number}?mchid={mchid}"),
+            Mode::Provider { sp_mchid, sub_mchid, .. } => {
+                format!("/v3/pay/partner/transactions/out-trade-no/{number}?sp_mchid={sp_mchid}&sub_mchid={sub_mchid}")
+            }
+        }
+    }
+
+    fn close_path(&self, number: &OutTradeNo) -> String {
+        match self.payee.mode {
+            Mode::Direct { .. } => format!("/v3/pay/transactions/out-trade-no/{number}/close"),
+            Mode::Provider { .. } => format!("/v3/pay/partner/transactions/out-trade-no/{number}/close"),
+        }
+    }
+
+    fn close_body(&self) -> String {
+        json(&match &self.payee.mode {
+            Mode::Direct { mchid } => CloseBody { mchid: Some(mchid), ..CloseBody::default() },
+            Mode::Provider { sp_mchid, sub_mchid, .. } => {
+                CloseBody { sp_mchid: Some(sp_mchid), sub_mchid: Some(sub_mchid), ..CloseBody::default() }
+            }
+        })
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &str) -> Result<Answer, GatewayError> {
+        self.client.call(method, path, body).await.map_err(|error| match error {
+            CallError::NotSent(cause) => not_sent(&cause),
+            CallError::Unknown(cause) => unknown(cause),
+        })
+    }
+}
+
+#[async_trait]
+impl Gateway for WechatGateway {
+    fn wallet(&self) -> Wallet {
+        WALLET
+    }
+
+    fn freeze(&self, ask: &PrepayAsk) -> Result<Frozen, String> {
+        if self.app(&ask.app_id).is_none() {
+            return Err(format!("mini-program {} does not pay through this account", ask.app_id));
+        }
+        if ask.payer.kind != PayerKind::WechatOpenid {
+            return Err("the payer is no openid of WeChat".into());
+        }
+        if ask.amount > Fen::WECHAT_MAX {
+            return Err(format!("WeChat Pay takes at most {}", Fen::WECHAT_MAX));
+        }
+        let description = ask.good_name.as_str();
+        let length = description.chars().count();
+        if description.trim().is_empty() || length > DESCRIPTION_MAX {
+            return Err(format!("a description has 1 to {DESCRIPTION_MAX} characters, this one {length}"));
+        }
+        // Characters of four bytes are refused by WeChat (§0, encoding).
+        if description.chars().any(|c| c.len_utf8() > 3 || c.is_control()) {
+            return Err("a description holds neither characters of four bytes (emoji) nor control characters".into());
+        }
+        check_base_url(&ask.notify_url).map_err(|error| format!("notify_url: {error}"))?;
+        if ask.notify_url.chars().count() > NOTIFY_URL_MAX {
+            return Err(format!("notify_url has more than {NOTIFY_URL_MAX} characters"));
+        }
+        let openid = ask.payer.expose_id();
+        let app_id = ask.app_id.as_str();
+        let out_trade_no = ask.out_trade_no.to_string();
+        let time_expire = ask.expire_at.rfc3339();
+        let mut body = PrepayBody {
+            appid: None,
+            mchid: None,
+            sp_appid: None,
+            sp_mchid: None,
+            sub_appid: None,
+            sub_mchid: None,
+            description,
+            out_trade_no: &out_trade_no,
+            time_expire: &time_expire,
+            notify_url: &ask.notify_url,
+            amount: AmountBody { total: ask.amount.get(), currency: "CNY" },
+            payer: PayerBody::default(),
+        };
+        match &self.payee.mode {
+            Mode::Direct { mchid } => {
+                body.appid = Some(app_id);
+                body.mchid = Some(mchid);
+                body.payer.openid = Some(openid);
+            }
+            Mode::Provider { sp_mchid, sp_appid, sub_mchid } => {
+                body.sp_appid = Some(sp_appid.as_str());
+                body.sp_mchid = Some(sp_mchid);
+                body.sub_mchid = Some(sub_mchid);
+                // An openid belongs to one appid: which field names it follows from where the phone logged in.
+                if *sp_appid == ask.app_id {
+                    body.payer.sp_openid = Some(openid);
+                } else {
+                    body.sub_appid = Some(app_id);
+                    body.payer.sub_openid = Some(openid);
+                }
+            }
+        }
+        Ok(Frozen { body: json(&body), notify_url: ask.notify_url.clone() })
+    }
+
+    async fn prepay(&self, _number: &OutTradeNo, frozen: &Frozen) -> Result<Ticket, GatewayError> {
+        let answer = self.call(Method::POST, self.prepay_path(), &frozen.body).await?;
+        if answer.status != 200 {
+            return Err(other_success(&answer)
+                .unwrap_or_else(|| Refusal::read(answer.status, &answer.body).of_prepay(answer.repeated)));
+        }
+        let read: PrepayAnswer =
+            serde_json::from_slice(&answer.body).map_err(|_| unknown("a prepay's answer without prepay_id".into()))?;
+        // It becomes a line of a signed text, so it must not hold a line end.
+        let prepay_id = read.prepay_id;
+        if !(1..=PREPAY_ID_MAX).contains(&prepay_id.len()) || !prepay_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(unknown("a prepay's answer with an odd prepay_id".into()));
+        }
+        Ok(Ticket(prepay_id))
+    }
+
+    fn pay_params(&self, app_id: &AppId, ticket: &Ticket, now: Timestamp) -> PayParams {
+        let (time_stamp, nonce_str) = (now.secs().to_string(), nonce_text());
+        let package = format!("prepay_id={}", ticket.0);
+        let text = sign::payment_text(app_id.as_str(), &time_stamp, &nonce_str, &package);
+        let pay_sign = self.client.signer.sign(text.as_bytes());
+        // The client's default is MD5, so RSA is said (§5).
+        PayParams::Wechat { app_id: app_id.clone(), time_stamp, nonce_str, package, sign_type: "RSA".into(), pay_sign }
+    }
+
+    async fn exchange(&self, app_id: &AppId, code: &LoginCode) -> Result<Payer, ExchangeError> {
+        let Some(app_secret) = self.app(app_id).and_then(|app| app.app_secret.as_ref()) else {
+            return Err(ExchangeError::Configuration { wallet: WALLET, code: "NO_APP_SECRET".into() });
+        };
+        login::exchange(&self.client.http, &self.client.hosts.login, app_id, app_secret, code).await
+    }
+
+    async fn query(&self, number: &OutTradeNo) -> Result<TradeState, GatewayError> {
+        let answer = self.call(Method::GET, &self.query_path(number), "").await?;
+        if answer.status != 200 {
+            return match other_success(&answer) {
+                Some(error) => Err(error),
+                None => Refusal::read(answer.status, &answer.body).of_query(),
+            };
+        }
+        let transaction: Transaction =
+            serde_json::from_slice(&answer.body).map_err(|_| unknown("a query's answer cannot be read".into()))?;
+        self.payee.read_answer(number, &transaction, (self.client.clock)()).map_err(unknown)
+    }
+
+    async fn close(&self, number: &OutTradeNo) -> Result<CloseAnswer, GatewayError> {
+        let answer = self.call(Method::POST, &self.close_path(number), &self.close_body()).await?;
+        if answer.status == 204 {
+            return Ok(CloseAnswer::Closed);
+        }
+        match other_success(&answer) {
+            Some(error) => Err(error),
+            None => Refusal::read(answer.status, &answer.body).of_close(),
+        }
+    }
+
+    fn open_notice(&self, raw: &RawNotice) -> Result<Verified<Notice>, NoticeError> {
+        notify::open(&self.client.keys, &self.apiv3_keys, &self.payee, raw)
+    }
+
+    async fn fetch_public_keys(&self) -> Result<Option<String>, GatewayError> {
+        let keys = certificates::fetch(&self.client, &self.apiv3_keys, &self.public_keys).await?;
+        Ok(keys.map(|keys| keys.to_json()))
+    }
+
+    async fn examine(&self, probe: OrderId) -> Vec<Examined> {
+        examine::examine(self, probe).await
+    }
+}
+
+fn json<T: Serialize>(body: &T) -> String {
+    serde_json::to_string(body).expect("texts and numbers serialize")
+}
+
+fn unknown(cause: String) -> GatewayError {
+    GatewayError::Unknown { wallet: WALLET, cause }
+}
+
+/// A 2xx (202: accepted and not final) or 3xx that this call does not have decides nothing.
+fn other_success(answer: &Answer) -> Option<GatewayError> {
+    (answer.status < 400).then(|| unknown(format!("answered {}, which this call does not have", answer.status)))
+}
+
+#[cfg(test)]
+mod tests;
