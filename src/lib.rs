@@ -6,4 +6,5 @@ pub mod clock;
 pub mod domain;
 pub mod gateway;
 pub mod keys;
+pub mod store;
 pub mod telemetry;

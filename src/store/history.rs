@@ -1,0 +1,90 @@
+//! What happened to an order, for people.
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::{
+    entity::{anomalies, order_events},
+    error::StoreError,
+    pool::Store,
+};
+use crate::domain::{
+    id::{AttemptNo, CommandId, OrderId},
+    order::AnomalyKind,
+    time::Timestamp,
+};
+
+/// One commit of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// The order's version after it; without gaps, as every commit writes one.
+    pub version: i64,
+    /// What happened, in order.
+    pub events: Vec<String>,
+    /// The order's state after it.
+    pub state: String,
+    pub command: Option<CommandId>,
+    pub at: Timestamp,
+}
+
+/// Money that needs an eye.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnomalyRow {
+    pub id: i64,
+    pub order: OrderId,
+    pub attempt: AttemptNo,
+    pub kind: AnomalyKind,
+    pub detail: String,
+    pub at: Timestamp,
+}
+
+impl Store {
+    /// All commits of an order, oldest first.
+    pub async fn history(&self, order: OrderId) -> Result<Vec<HistoryRow>, StoreError> {
+        let select = order_events::Entity::find()
+            .filter(order_events::Column::OrderId.eq(order.to_string()))
+            .order_by_asc(order_events::Column::Version);
+        let rows = self.read("order_events", |db| async move { select.all(&*db).await }).await?;
+        rows.into_iter()
+            .map(|row| {
+                let command = row.command_id.as_deref().map(CommandId::parse).transpose().map_err(|_| {
+                    StoreError::corrupt("order_events", "command_id", format_args!("{order}/{}", row.version))
+                })?;
+                Ok(HistoryRow {
+                    version: row.version,
+                    events: row.events.split(',').map(str::to_owned).collect(),
+                    state: row.state,
+                    command,
+                    at: Timestamp::from_ms(row.at),
+                })
+            })
+            .collect()
+    }
+
+    /// The anomalies of an order, oldest first.
+    pub async fn anomalies(&self, order: OrderId) -> Result<Vec<AnomalyRow>, StoreError> {
+        let select = anomalies::Entity::find()
+            .filter(anomalies::Column::OrderId.eq(order.to_string()))
+            .order_by_asc(anomalies::Column::Id);
+        let rows = self.read("anomalies", |db| async move { select.all(&*db).await }).await?;
+        rows.into_iter().map(anomaly).collect()
+    }
+
+    /// The newest anomalies of all orders, at most `limit`.
+    pub async fn list_anomalies(&self, limit: u64) -> Result<Vec<AnomalyRow>, StoreError> {
+        let select = anomalies::Entity::find().order_by_desc(anomalies::Column::Id).limit(limit);
+        let rows = self.read("anomalies", |db| async move { select.all(&*db).await }).await?;
+        rows.into_iter().map(anomaly).collect()
+    }
+}
+
+fn anomaly(row: anomalies::Model) -> Result<AnomalyRow, StoreError> {
+    let corrupt = |column| StoreError::corrupt("anomalies", column, row.id);
+    Ok(AnomalyRow {
+        id: row.id,
+        order: OrderId::parse(&row.order_id).map_err(|_| corrupt("order_id"))?,
+        attempt: u8::try_from(row.attempt_no).ok().and_then(AttemptNo::new).ok_or_else(|| corrupt("attempt_no"))?,
+        kind: AnomalyKind::parse(&row.kind).ok_or_else(|| corrupt("kind"))?,
+        detail: row.detail,
+        at: Timestamp::from_ms(row.at),
+    })
+}

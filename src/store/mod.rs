@@ -1,0 +1,35 @@
+//! The truth: the only room with SQL.
+//!
+//! SQLite, PostgreSQL and MySQL/MariaDB behind one [`Store`]. Orders are changed by [`Store::commit`] alone. Every method
+//! runs its database work in a task of its own, so a caller that goes away never leaves a connection half-way.
+
+mod accounts;
+mod error;
+mod exchanges;
+mod history;
+mod keys;
+mod merchants;
+mod mini_programs;
+mod nonces;
+mod orders;
+mod outcomes;
+mod parked;
+mod pool;
+mod queries;
+mod registry;
+mod rows;
+mod run;
+
+pub mod entity;
+
+pub use accounts::{Account, AccountChange, NewAccount};
+pub use error::{Cause, StoreError};
+pub use exchanges::{CodeHash, Exchange};
+pub use history::{AnomalyRow, HistoryRow};
+pub use keys::{DeploymentKey, DeploymentSecret, KeyPurpose, KeyState};
+pub use merchants::{KeyMaterial, Merchant, MerchantKey, NewMerchant};
+pub use mini_programs::{MiniProgramRow, NewMiniProgram};
+pub use orders::{Commit, Committed, Inserted};
+pub use parked::Parked;
+pub use pool::{Kind, Store, StoreSettings};
+pub use queries::LeaseToken;

@@ -1,0 +1,193 @@
+//! Orders: inserted once, then changed by one function.
+
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, QueryTrait, Select, Statement,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::{
+    entity::{anomalies, attempts, order_events, orders},
+    error::StoreError,
+    outcomes,
+    pool::Store,
+    rows,
+    run::Rows,
+};
+use crate::domain::{
+    attempt::Attempt,
+    id::{CommandId, MerchantId, OrderId, OrderNo},
+    order::{Moved, Order, Write},
+    outcome::Outcome,
+    time::Timestamp,
+};
+
+/// What became of an order that was to be inserted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Inserted {
+    New,
+    /// The merchant used this number before: here is that order. Whether it is *the same* order, its fingerprint tells.
+    Exists(Box<Order>),
+}
+
+/// One change, to be written whole or not at all.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    pub moved: &'a Moved,
+    /// What the command ended in, if this change ends it.
+    pub outcome: Option<(CommandId, &'a Outcome)>,
+    pub at: Timestamp,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a stale change was not written"]
+pub enum Committed {
+    Done,
+    /// Somebody was first; nothing was written. Load the order again and decide again.
+    Stale,
+}
+
+impl Store {
+    /// Inserts an order without attempts, unless its merchant used the number before. One statement, two when it exists.
+    pub async fn insert_order(&self, order: &Order) -> Result<Inserted, StoreError> {
+        if !order.attempts.is_empty() {
+            return Err(StoreError::Rejected { cause: super::Cause::new("an order begins without attempts") });
+        }
+        if self.insert_if_absent(orders::Entity::insert(rows::new_order(order)).into_query()).await? {
+            return Ok(Inserted::New);
+        }
+        match self.load_order_by_no(order.merchant, &order.order_no).await? {
+            Some(found) => Ok(Inserted::Exists(Box::new(found))),
+            // Not its number but its id was taken: a caller that inserts one id under two numbers.
+            None => Err(StoreError::Conflict { what: "an order with this id" }),
+        }
+    }
+
+    /// An order with all its attempts: one statement, so that both are of one moment.
+    pub async fn load_order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        self.load(orders::Entity::find_by_id(id.to_string()), id.to_string()).await
+    }
+
+    /// An order by its merchant's number.
+    pub async fn load_order_by_no(&self, merchant: MerchantId, no: &OrderNo) -> Result<Option<Order>, StoreError> {
+        let select = orders::Entity::find()
+            .filter(orders::Column::MerchantId.eq(i64::from(merchant.0)))
+            .filter(orders::Column::OrderNo.eq(no.as_str()));
+        self.load(select, format!("{merchant}/{no}")).await
+    }
+
+    async fn load(&self, select: Select<orders::Entity>, id: String) -> Result<Option<Order>, StoreError> {
+        let select = select.find_also_related(attempts::Entity).order_by_asc(attempts::Column::No).into_query();
+        let statement = self.build(&select);
+        let db = self.db();
+        self.finish(async move {
+            let rows = db.query_all_raw(statement).await?;
+            let read = read_joined(&rows).map_err(|err| StoreError::reading(err, ["orders", "attempts"], id))?;
+            read.map(|(order, attempts)| rows::order(order, attempts)).transpose()
+        })
+        .await
+    }
+
+    /// Writes a change of an order: the only way to change one after its insert. *Stale* is also the answer when the command
+    /// whose outcome comes with it has one already.
+    ///
+    /// One transaction, guarded by the state and version the change started from: the order, its changed attempts, a history
+    /// row, anomalies, the command's outcome. Deadlocks and the like are run again whole. After
+    /// [`StoreError::Unavailable`] it may have been written or not: load the order again.
+    pub async fn commit(&self, commit: Commit<'_>) -> Result<Committed, StoreError> {
+        let Commit { moved, outcome, at } = commit;
+        let mut guard = orders::Entity::update_many()
+            .set(rows::order_changes(&moved.order))
+            .filter(orders::Column::Id.eq(moved.order.id.to_string()))
+            .filter(orders::Column::State.eq(moved.from_state))
+            .filter(orders::Column::Version.eq(moved.from_version));
+        if let Some((command, _)) = outcome {
+            // A command that a double of it settled meanwhile is not settled twice.
+            let settled = super::entity::outcomes::Entity::find()
+                .select_only()
+                .column(super::entity::outcomes::Column::CommandId)
+                .filter(super::entity::outcomes::Column::CommandId.eq(command.to_string()))
+                .into_query();
+            guard = guard.filter(Expr::exists(settled).not());
+        }
+        let guard = guard.into_query();
+        let mut then = self.attempt_writes(moved);
+        then.push((self.build(&order_events::Entity::insert(history(moved, outcome, at)).into_query()), Rows::One));
+        if !moved.anomalies.is_empty() {
+            let rows = moved.anomalies.iter().map(|anomaly| anomalies::ActiveModel {
+                id: NotSet,
+                order_id: Set(moved.order.id.to_string()),
+                attempt_no: Set(i32::from(anomaly.attempt.get())),
+                kind: Set(anomaly.kind.as_str().to_owned()),
+                detail: Set(anomaly.detail.clone()),
+                at: Set(at.ms()),
+            });
+            then.push((self.build(&anomalies::Entity::insert_many(rows).into_query()), Rows::Any));
+        }
+        if let Some((command, outcome)) = outcome {
+            let row = outcomes::row(command, moved.order.id, outcome, at)?;
+            // A command's first outcome stays: a phone may have been told it.
+            let insert = outcomes::insert(row).on_conflict_do_nothing_on([super::entity::outcomes::Column::CommandId]);
+            then.push((self.build(&insert.into_query()), Rows::Any));
+        }
+        let done = self.run_if(self.build(&guard), then).await?;
+        Ok(if done { Committed::Done } else { Committed::Stale })
+    }
+
+    fn attempt_writes(&self, moved: &Moved) -> Vec<(Statement, Rows)> {
+        let mut writes = Vec::with_capacity(moved.attempts.len() + 2);
+        for (no, write) in &moved.attempts {
+            let Some(attempt) = moved.order.attempt(*no) else { continue };
+            let statement = match write {
+                Write::Insert => {
+                    self.build(&attempts::Entity::insert(rows::new_attempt(moved.order.id, attempt)).into_query())
+                }
+                Write::Update | Write::Reschedule => self.build(&attempt_update(moved, attempt, *write)),
+            };
+            writes.push((statement, Rows::One));
+        }
+        writes
+    }
+}
+
+/// An order and its attempts from the rows of their join.
+///
+/// By hand, because SeaORM's own reading of the joined side takes a row it cannot read for no row (`from_query_result_optional`
+/// ends in `.ok()`): an attempt would be missing without a word, and its number might be paid beside a new one.
+fn read_joined(rows: &[QueryResult]) -> Result<Option<(orders::Model, Vec<attempts::Model>)>, DbErr> {
+    let Some(first) = rows.first() else { return Ok(None) };
+    let order = orders::Model::from_query_result(first, "A_")?;
+    let mut attempts = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.try_get::<Option<String>>("B_", "order_id")?.is_some() {
+            attempts.push(attempts::Model::from_query_result(row, "B_")?);
+        }
+    }
+    Ok(Some((order, attempts)))
+}
+
+fn attempt_update(moved: &Moved, attempt: &Attempt, write: Write) -> sea_orm::sea_query::UpdateStatement {
+    let mut row = rows::attempt_changes(attempt);
+    if write == Write::Reschedule {
+        rows::query_changes(attempt, &mut row);
+    }
+    attempts::Entity::update_many()
+        .set(row)
+        .filter(attempts::Column::OrderId.eq(moved.order.id.to_string()))
+        .filter(attempts::Column::No.eq(i32::from(attempt.no.get())))
+        .into_query()
+}
+
+fn history(moved: &Moved, outcome: Option<(CommandId, &Outcome)>, at: Timestamp) -> order_events::ActiveModel {
+    let command = outcome.map(|(command, _)| command).or(moved.order.lease.map(|lease| lease.command));
+    order_events::ActiveModel {
+        order_id: Set(moved.order.id.to_string()),
+        version: Set(moved.order.version),
+        events: Set(moved.events.join(",")),
+        state: Set(moved.order.state.name().to_owned()),
+        command_id: Set(command.map(|command| command.to_string())),
+        at: Set(at.ms()),
+    }
+}

@@ -1,0 +1,69 @@
+//! Messages set aside for a person, with the reason.
+
+use sea_orm::{ActiveValue::Set, EntityTrait, QueryOrder, QuerySelect, QueryTrait};
+
+use super::{
+    entity::parked::{ActiveModel, Column, Entity},
+    error::StoreError,
+    pool::Store,
+};
+use crate::{
+    domain::{id::OrderId, time::Timestamp},
+    keys::{Back, Sealed},
+};
+
+/// A message nobody could handle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// The message's id, or any name that its redelivery has too: it is parked once. At most 64 ASCII characters.
+    pub id: String,
+    pub queue: String,
+    /// The kind of message, when it could be read.
+    pub kind: Option<String>,
+    pub order: Option<OrderId>,
+    pub reason: String,
+    /// Its body with identities masked by whoever parks it.
+    pub body_masked: String,
+    /// The whole body, sealed under the message's id as row name.
+    pub body_sealed: Option<Sealed<Back>>,
+    pub received_at: Timestamp,
+}
+
+impl Store {
+    /// Parks a message. Answers `false` when it was parked before.
+    pub async fn park(&self, message: &Parked, now: Timestamp) -> Result<bool, StoreError> {
+        let row = ActiveModel {
+            id: Set(message.id.clone()),
+            queue: Set(message.queue.clone()),
+            kind: Set(message.kind.clone()),
+            order_id: Set(message.order.map(|order| order.to_string())),
+            reason: Set(message.reason.clone()),
+            body_masked: Set(message.body_masked.clone()),
+            body_sealed: Set(message.body_sealed.as_ref().map(|sealed| sealed.as_text().to_owned())),
+            received_at: Set(message.received_at.ms()),
+            parked_at: Set(now.ms()),
+        };
+        self.insert_if_absent(Entity::insert(row).into_query()).await
+    }
+
+    /// What was parked last, at most `limit`.
+    pub async fn list_parked(&self, limit: u64) -> Result<Vec<Parked>, StoreError> {
+        let select = Entity::find().order_by_desc(Column::ParkedAt).limit(limit);
+        let rows = self.read("parked", |db| async move { select.all(&*db).await }).await?;
+        rows.into_iter()
+            .map(|row| {
+                let order = row.order_id.as_deref().map(OrderId::parse).transpose();
+                Ok(Parked {
+                    order: order.map_err(|_| StoreError::corrupt("parked", "order_id", &row.id))?,
+                    id: row.id,
+                    queue: row.queue,
+                    kind: row.kind,
+                    reason: row.reason,
+                    body_masked: row.body_masked,
+                    body_sealed: row.body_sealed.map(Sealed::from_text),
+                    received_at: Timestamp::from_ms(row.received_at),
+                })
+            })
+            .collect()
+    }
+}

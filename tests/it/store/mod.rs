@@ -1,0 +1,77 @@
+//! The store, the same tests on every database.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
+
+mod cancelled;
+mod commits;
+mod corrupt;
+mod exchanges;
+mod orders;
+mod outcomes;
+pub mod place;
+mod queries;
+mod registry;
+mod schema;
+mod shop;
+mod stuck;
+
+/// Makes one module per database, each with all tests: `on_sqlite::name`, `on_postgres::name`, `on_mariadb::name`.
+macro_rules! on_every_database {
+    ($($room:ident: $($test:ident),+ $(,)?;)+) => {
+        on_every_database!(@module on_sqlite Sqlite $($room: $($test),+;)+);
+        on_every_database!(@module on_postgres Postgres $($room: $($test),+;)+);
+        on_every_database!(@module on_mariadb Mariadb $($room: $($test),+;)+);
+    };
+    (@module $module:ident $on:ident $($room:ident: $($test:ident),+;)+) => {
+        mod $module {
+            use super::place::{On, run};
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    run(On::$on, super::$room::$test).await;
+                }
+            )+)+
+        }
+    };
+}
+
+on_every_database! {
+    schema:
+        migrations_run_twice,
+        the_clock_is_near,
+        a_text_too_long_is_never_cut;
+    orders:
+        every_state_of_order_and_attempt_round_trips,
+        one_number_makes_one_order,
+        identifiers_compare_byte_for_byte,
+        texts_of_four_byte_characters_round_trip,
+        the_history_has_no_gaps;
+    commits:
+        a_stale_commit_writes_nothing,
+        one_of_two_commits_wins,
+        a_commit_of_a_missing_attempt_writes_nothing;
+    corrupt:
+        a_row_that_cannot_be_read_is_named;
+    exchanges:
+        one_of_twenty_exchanges_a_code,
+        an_exchange_ends_once;
+    outcomes:
+        the_first_outcome_stays,
+        many_outcomes_in_one_look,
+        a_sweep_takes_the_oldest;
+    queries:
+        no_question_is_leased_twice,
+        a_lease_ends,
+        a_page_pulls_a_question_forward;
+    registry:
+        merchants_and_their_keys,
+        accounts_and_mini_programs,
+        keys_of_the_deployment,
+        nonces_are_taken_once,
+        a_message_is_parked_once;
+    stuck:
+        a_stuck_pool_is_replaced;
+    cancelled:
+        callers_that_hang_up_lose_no_later_write,
+        readers_that_hang_up_leave_the_connection_in_step;
+}

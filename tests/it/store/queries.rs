@@ -1,0 +1,106 @@
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use prepay::{
+    domain::{
+        attempt::Retirement,
+        id::{AttemptNo, OrderId},
+        order::{Order, OrderEvent},
+        time::Timestamp,
+    },
+    store::{Commit, Committed, LeaseToken, Store},
+};
+use tokio::sync::Mutex;
+
+use super::{
+    place::Place,
+    shop::{NOW, attempt, inserted, moved, secs, started, step, step_at},
+};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+/// An order with an attempt due 5 s from `NOW`.
+async fn waiting(store: &Store) -> Order {
+    let order = inserted(store).await;
+    let change = moved(&order, started(1));
+    assert_eq!(store.commit(Commit { moved: &change, outcome: None, at: NOW }).await.unwrap(), Committed::Done);
+    change.order
+}
+
+async fn lease(store: &Store, now: Timestamp, limit: u64) -> Vec<(OrderId, AttemptNo)> {
+    store.lease_due_queries(now, LEASE, limit, LeaseToken::fresh()).await.unwrap()
+}
+
+pub async fn no_question_is_leased_twice(place: Place) {
+    const ALL: usize = 60;
+    for _ in 0..ALL {
+        waiting(&place.store).await;
+    }
+    assert_eq!(lease(&place.store, secs(4), 10).await, [], "not yet");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let workers: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, seen) = (place.store.clone(), seen.clone());
+            tokio::spawn(async move {
+                let deadline = Instant::now() + Duration::from_secs(60);
+                while seen.lock().await.len() < ALL {
+                    assert!(Instant::now() < deadline, "the workers got stuck");
+                    let leased = lease(&store, secs(5), 7).await;
+                    assert!(leased.len() <= 7, "{}", leased.len());
+                    seen.lock().await.extend(leased);
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    let seen = seen.lock().await;
+    assert_eq!((seen.len(), seen.iter().collect::<HashSet<_>>().len()), (ALL, ALL));
+    assert_eq!(lease(&place.store, secs(6), 100).await, []);
+}
+
+pub async fn a_lease_ends(place: Place) {
+    let store = &place.store;
+    let order = waiting(store).await;
+    let one = [(order.id, attempt(1).no)];
+    assert_eq!(lease(store, secs(5), 10).await, one);
+    assert_eq!(lease(store, secs(34), 10).await, [], "leased");
+    assert_eq!(lease(store, secs(35), 10).await, one, "its time is over");
+
+    // Another change leaves the lease alone.
+    let order = step(store, &order, OrderEvent::SentAgain { attempt: attempt(1).no }).await;
+    assert_eq!(lease(store, secs(36), 10).await, []);
+    // The question was asked: due again when scheduled, the lease is gone.
+    let order = step_at(store, &order, OrderEvent::Asked { attempt: attempt(1).no }, secs(30)).await;
+    assert_eq!(lease(store, secs(39), 10).await, []);
+    assert_eq!(lease(store, secs(40), 10).await, one);
+    // Settled: never again.
+    step(store, &order, OrderEvent::AttemptRetired { attempt: attempt(1).no, how: Retirement::Closed }).await;
+    assert_eq!(lease(store, secs(4000), 10).await, []);
+}
+
+pub async fn a_page_pulls_a_question_forward(place: Place) {
+    let store = &place.store;
+    let order = waiting(store).await;
+    let pull = |now| async move { store.pull_query_forward(order.id, now, Duration::from_secs(3)).await.unwrap() };
+    assert!(pull(secs(1)).await);
+    assert!(!pull(secs(2)).await, "due already");
+    assert_eq!(lease(store, secs(1), 10).await.len(), 1);
+
+    // A change decided on what was loaded before leaves the pulled time alone.
+    let event = OrderEvent::SentAgain { attempt: attempt(1).no };
+    let change = moved(&order, event);
+    assert_eq!(store.commit(Commit { moved: &change, outcome: None, at: NOW }).await.unwrap(), Committed::Done);
+    let loaded = store.load_order(order.id).await.unwrap().unwrap();
+    assert_eq!(loaded.attempts[0].next_query_at, Some(secs(1)));
+
+    step_at(store, &loaded, OrderEvent::Asked { attempt: attempt(1).no }, secs(50)).await;
+    assert!(!pull(secs(3)).await, "once in three seconds");
+    assert!(pull(secs(4)).await);
+    assert_eq!(lease(store, secs(4), 10).await.len(), 1);
+    assert!(!store.pull_query_forward(OrderId::fresh(), secs(9), Duration::ZERO).await.unwrap());
+}
