@@ -6,5 +6,6 @@ pub mod clock;
 pub mod domain;
 pub mod gateway;
 pub mod keys;
+pub mod queue;
 pub mod store;
 pub mod telemetry;
