@@ -2,10 +2,19 @@
 //!
 //! The rooms, the trip and the invariants: `ARCHITECTURE.md` beside this file.
 
+pub mod app;
 pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod enrol;
+pub mod front;
 pub mod gateway;
 pub mod keys;
+pub mod listen;
+pub mod operations;
 pub mod queue;
+pub mod scheduler;
+pub mod steps;
 pub mod store;
 pub mod telemetry;
+pub mod worker;

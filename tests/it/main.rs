@@ -3,5 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod claims;
+mod house;
 mod queue;
 mod store;
+mod trip;

@@ -1,0 +1,389 @@
+//! Settings: a file and `PREPAY_` variables, all checked at start. The README lists each with unit and default.
+
+mod rooms;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::{
+    front::{AdmissionSettings, FrontSettings},
+    gateway::http::HttpSettings,
+    scheduler::SchedulerSettings,
+    steps::budget::BudgetSettings,
+    telemetry::LogFormat,
+    worker::WorkerSettings,
+};
+
+/// `broker.url` of one process that runs all roles.
+const EMBEDDED: &str = "embedded";
+
+/// Everything a deployment may set.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub database: Database,
+    pub broker: BrokerChoice,
+    pub front: FrontPart,
+    pub worker: WorkerPart,
+    pub scheduler: SchedulerPart,
+    pub operations: Operations,
+    pub keys: Keys,
+    pub log: Log,
+    /// How often each process looks for changed accounts, keys and merchants, in milliseconds.
+    pub reload_every_ms: u64,
+    /// How long a process that was asked to leave may finish what it holds, in seconds.
+    pub shutdown_s: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// `sqlite://FILE`, `postgres://…` or `mysql://…`.
+    pub url: SecretString,
+    pub max_connections: u32,
+    pub acquire_timeout_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerChoice {
+    /// `amqp://…`, `amqps://…`, or `embedded` for one process that runs all roles.
+    pub url: SecretString,
+    /// A file of PEM certificates that `amqps` trusts besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What the queues' names begin with.
+    pub prefix: String,
+    pub order_queues: u16,
+    /// Commands a second that all workers together settle, and how long one may wait and still be of use: their product is
+    /// the length of the orders queue.
+    pub drain_per_s: u32,
+    pub wait_budget_s: u32,
+    /// Channels of a front that publish at once.
+    pub publish_channels: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FrontPart {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    pub wait_ms: u64,
+    pub publish_timeout_ms: u64,
+    pub header_timeout_ms: u64,
+    pub body_timeout_ms: u64,
+    pub result_wait_ms: u64,
+    pub connections_max: usize,
+    pub in_flight_max: u32,
+    pub merchant_per_second: NonZeroU32,
+    pub merchant_burst: NonZeroU32,
+    pub calls_per_second: NonZeroU32,
+    pub calls_burst: NonZeroU32,
+    pub order_per_second: NonZeroU32,
+    pub order_burst: NonZeroU32,
+    pub trusted_proxies: Vec<IpAddr>,
+    pub allow_private_notify_urls: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerPart {
+    pub order_concurrency: u16,
+    pub notice_concurrency: u16,
+    pub account_in_flight_max: u32,
+    pub account_failures_to_open: u32,
+    pub account_open_ms: u64,
+    pub wallet_connect_timeout_ms: u64,
+    pub wallet_timeout_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerPart {
+    pub look_every_ms: u64,
+    pub question_concurrency: usize,
+    /// How often accounts whose keys are due are looked for.
+    pub keys_every_ms: u64,
+    pub outcomes_kept_s: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Operations {
+    /// `/healthz`, `/readyz`, `/metrics`: never the public address.
+    pub listen: SocketAddr,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// Files with master keys, `<id>:<base64 of 32 bytes>` a line, the first one seals.
+    pub front_file: Option<PathBuf>,
+    pub back_file: Option<PathBuf>,
+    /// The same as text, for deployments that hand secrets over in the environment.
+    pub front: Option<SecretString>,
+    pub back: Option<SecretString>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            database: Database::default(),
+            broker: BrokerChoice::default(),
+            front: FrontPart::default(),
+            worker: WorkerPart::default(),
+            scheduler: SchedulerPart::default(),
+            operations: Operations::default(),
+            keys: Keys::default(),
+            log: Log::default(),
+            reload_every_ms: 5_000,
+            shutdown_s: 25,
+        }
+    }
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: "sqlite://prepay.db".into(), max_connections: 16, acquire_timeout_ms: 3_000 }
+    }
+}
+
+impl Default for BrokerChoice {
+    fn default() -> Self {
+        Self {
+            url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            ca_file: None,
+            prefix: "prepay".into(),
+            order_queues: 1,
+            drain_per_s: 300,
+            wait_budget_s: 8,
+            publish_channels: 32,
+        }
+    }
+}
+
+impl Default for FrontPart {
+    fn default() -> Self {
+        let (front, admission) = (FrontSettings::default(), AdmissionSettings::default());
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: String::new(),
+            wait_ms: ms(front.wait),
+            publish_timeout_ms: ms(front.publish_patience),
+            header_timeout_ms: 10_000,
+            body_timeout_ms: ms(front.body_timeout),
+            result_wait_ms: ms(front.result_wait),
+            connections_max: 10_000,
+            in_flight_max: admission.in_flight_max,
+            merchant_per_second: admission.merchant_per_second,
+            merchant_burst: admission.merchant_burst,
+            calls_per_second: admission.calls_per_second,
+            calls_burst: admission.calls_burst,
+            order_per_second: admission.order_per_second,
+            order_burst: admission.order_burst,
+            trusted_proxies: Vec::new(),
+            allow_private_notify_urls: false,
+        }
+    }
+}
+
+impl Default for WorkerPart {
+    fn default() -> Self {
+        let (worker, budget, http) = (WorkerSettings::default(), BudgetSettings::default(), HttpSettings::default());
+        Self {
+            order_concurrency: worker.order_concurrency,
+            notice_concurrency: worker.notice_concurrency,
+            account_in_flight_max: budget.in_flight_max,
+            account_failures_to_open: budget.failures_to_open,
+            account_open_ms: ms(budget.open_for),
+            wallet_connect_timeout_ms: ms(http.connect_timeout),
+            wallet_timeout_ms: ms(http.timeout),
+        }
+    }
+}
+
+impl Default for SchedulerPart {
+    fn default() -> Self {
+        let scheduler = SchedulerSettings::default();
+        Self {
+            look_every_ms: ms(scheduler.look_every),
+            question_concurrency: scheduler.question_concurrency,
+            keys_every_ms: ms(scheduler.keys_every),
+            outcomes_kept_s: scheduler.outcomes_kept.as_secs(),
+        }
+    }
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Text }
+    }
+}
+
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Settings {
+    /// Reads the file, if one is named, then `PREPAY_…` variables over it (`PREPAY_FRONT__WAIT_MS`).
+    ///
+    /// Errors: one line that names the setting and what it should be.
+    pub fn read(file: Option<&Path>, variables: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<Self> {
+        let mut layers = config::Config::builder();
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(file).with_context(|| format!("settings file {}", file.display()))?;
+            layers = layers.add_source(config::File::from_str(&text, config::FileFormat::Toml));
+        }
+        // PREPAY_TEST_… belongs to the tests, whose servers a developer may have in the same shell.
+        let ours = variables.into_iter().filter(|(name, _)| {
+            name.starts_with("PREPAY_") && !name.starts_with("PREPAY_TEST_") && name != "PREPAY_SETTINGS"
+        });
+        let environment = config::Environment::with_prefix("PREPAY")
+            .prefix_separator("_")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(",")
+            .with_list_parse_key("front.trusted_proxies")
+            .source(Some(ours.collect()));
+        let settings = layers.add_source(environment).build().context("settings")?;
+        let settings: Self = settings.try_deserialize().context("settings")?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// What no type says. Errors: one line that names the setting.
+    fn check(&self) -> anyhow::Result<()> {
+        let between = |name: &str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) { Ok(()) } else { bail!("{name} is {value}; it must be {min} to {max}") }
+        };
+        between("front.wait_ms", self.front.wait_ms, 500, 12_000)?;
+        between("front.publish_timeout_ms", self.front.publish_timeout_ms, 100, 12_000)?;
+        between("front.header_timeout_ms", self.front.header_timeout_ms, 500, 60_000)?;
+        between("front.body_timeout_ms", self.front.body_timeout_ms, 500, 60_000)?;
+        between("front.result_wait_ms", self.front.result_wait_ms, 0, 8_000)?;
+        between("front.connections_max", self.front.connections_max as u64, 1, 1_000_000)?;
+        between("front.in_flight_max", u64::from(self.front.in_flight_max), 1, 1_000_000)?;
+        between("worker.order_concurrency", u64::from(self.worker.order_concurrency), 1, 2_000)?;
+        between("worker.notice_concurrency", u64::from(self.worker.notice_concurrency), 1, 2_000)?;
+        between("worker.account_in_flight_max", u64::from(self.worker.account_in_flight_max), 1, 2_000)?;
+        between("worker.account_failures_to_open", u64::from(self.worker.account_failures_to_open), 1, 10_000)?;
+        between("worker.account_open_ms", self.worker.account_open_ms, 100, 60_000)?;
+        between("worker.wallet_connect_timeout_ms", self.worker.wallet_connect_timeout_ms, 100, 10_000)?;
+        between("worker.wallet_timeout_ms", self.worker.wallet_timeout_ms, 500, 15_000)?;
+        between("scheduler.look_every_ms", self.scheduler.look_every_ms, 50, 60_000)?;
+        between("scheduler.question_concurrency", self.scheduler.question_concurrency as u64, 1, 2_000)?;
+        between("scheduler.keys_every_ms", self.scheduler.keys_every_ms, 100, 3_600_000)?;
+        between("scheduler.outcomes_kept_s", self.scheduler.outcomes_kept_s, 60, 86_400)?;
+        between("broker.order_queues", u64::from(self.broker.order_queues), 1, 64)?;
+        between("broker.publish_channels", u64::from(self.broker.publish_channels), 1, 1_000)?;
+        between("broker.drain_per_s", u64::from(self.broker.drain_per_s), 1, 1_000_000)?;
+        between("broker.wait_budget_s", u64::from(self.broker.wait_budget_s), 1, 12)?;
+        between("database.max_connections", u64::from(self.database.max_connections), 1, 1_000)?;
+        between("database.acquire_timeout_ms", self.database.acquire_timeout_ms, 100, 60_000)?;
+        between("reload_every_ms", self.reload_every_ms, 100, 300_000)?;
+        between("shutdown_s", self.shutdown_s, 1, 600)?;
+        if self.worker.account_in_flight_max >= u32::from(self.worker.order_concurrency) {
+            bail!(
+                "worker.account_in_flight_max must be below worker.order_concurrency, or one slow wallet holds every place"
+            );
+        }
+        let url = self.database.url.expose_secret();
+        if !["sqlite:", "postgres://", "postgresql://", "mysql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            bail!("database.url must begin with sqlite:, postgres:// or mysql://");
+        }
+        let url = self.broker.url.expose_secret();
+        if url != EMBEDDED && !["amqp://", "amqps://"].iter().any(|scheme| url.starts_with(scheme)) {
+            bail!("broker.url must be `embedded` or begin with amqp:// or amqps://");
+        }
+        Ok(())
+    }
+}
+
+impl Keys {
+    /// The master keys of the fronts, from the file or the text. Errors: a file that cannot be read, or both set.
+    pub fn front_text(&self) -> anyhow::Result<Option<SecretString>> {
+        read_key("front", self.front_file.as_deref(), self.front.as_ref())
+    }
+
+    /// The master keys of workers and scheduler. Errors: as above.
+    pub fn back_text(&self) -> anyhow::Result<Option<SecretString>> {
+        read_key("back", self.back_file.as_deref(), self.back.as_ref())
+    }
+}
+
+fn read_key(name: &str, file: Option<&Path>, text: Option<&SecretString>) -> anyhow::Result<Option<SecretString>> {
+    match (file, text) {
+        (Some(_), Some(_)) => bail!("keys.{name}_file and keys.{name} are both set: keep one"),
+        (None, text) => Ok(text.cloned()),
+        (Some(file), None) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("keys.{name}_file: {} cannot be read", file.display()))?;
+            Ok(Some(text.into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> anyhow::Result<Settings> {
+        Settings::read(None, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn variables_reach_every_kind_of_setting() {
+        let settings = read(&[
+            ("PREPAY_FRONT__WAIT_MS", "9000"),
+            ("PREPAY_DATABASE__URL", "postgres://u:p@db/prepay"),
+            ("PREPAY_FRONT__TRUSTED_PROXIES", "10.0.0.1,10.0.0.2"),
+            ("PREPAY_FRONT__PUBLIC_URL", "https://pay.example.com/"),
+            ("PREPAY_LOG__FORMAT", "json"),
+            ("PREPAY_TEST_AMQP_URL", "somebody else's"),
+            ("PATH", "/bin"),
+        ])
+        .unwrap();
+        assert_eq!(settings.front.wait_ms, 9_000);
+        assert_eq!(settings.database.url.expose_secret(), "postgres://u:p@db/prepay");
+        assert_eq!(settings.front.trusted_proxies.len(), 2);
+        assert_eq!(settings.public_url().unwrap(), "https://pay.example.com");
+        assert_eq!(settings.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_one_clear_line() {
+        for (variable, value, says) in [
+            ("PREPAY_FRONT__WAIT_MS", "13000", "front.wait_ms is 13000; it must be 500 to 12000"),
+            ("PREPAY_FRONT__WAIT_MS", "soon", "wait_ms"),
+            ("PREPAY_FRONT__WAIT", "1", "unknown field"),
+            ("PREPAY_DATABASE__URL", "oracle://x", "database.url must begin with"),
+            ("PREPAY_BROKER__URL", "http://x", "broker.url must be"),
+        ] {
+            let error = format!("{:#}", read(&[(variable, value)]).unwrap_err());
+            assert!(error.contains(says), "{variable}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let settings = read(&[("PREPAY_FRONT__PUBLIC_URL", "http://pay.example.com")]).unwrap();
+        assert!(settings.public_url().unwrap_err().to_string().contains("must be https"));
+    }
+}

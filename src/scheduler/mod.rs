@@ -1,0 +1,9 @@
+//! The scheduler: it asks wallets about silent attempts, refreshes the wallets' keys, and sweeps what has had its time.
+//!
+//! Any number of replicas may run: work is leased in the store, row by row.
+
+mod refresh;
+mod run;
+mod sweep;
+
+pub use run::{SchedulerSettings, run};

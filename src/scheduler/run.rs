@@ -1,0 +1,120 @@
+//! The scheduler's loops.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    refresh::refresh_keys,
+    sweep::{close_expired, sweep},
+};
+use crate::{steps::Steps, store::LeaseToken};
+
+/// Bounds of a scheduler.
+#[derive(Debug, Clone)]
+pub struct SchedulerSettings {
+    /// How often due questions are looked for.
+    pub look_every: Duration,
+    /// Questions in flight at once.
+    pub question_concurrency: usize,
+    /// How long a leased question belongs to this replica: longer than a wallet call can take.
+    pub question_lease: Duration,
+    /// How often keys are looked after, and outcomes and nonces swept.
+    pub keys_every: Duration,
+    pub sweep_every: Duration,
+    /// How often expired orders are looked for.
+    pub expiries_every: Duration,
+    /// How long an outcome is kept for a front that missed its reply.
+    pub outcomes_kept: Duration,
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        Self {
+            look_every: Duration::from_millis(500),
+            question_concurrency: 32,
+            question_lease: Duration::from_secs(30),
+            keys_every: Duration::from_secs(30),
+            sweep_every: Duration::from_secs(60),
+            expiries_every: Duration::from_secs(10),
+            outcomes_kept: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Works until `soft` is cancelled, then finishes the questions under way; `hard` gives them up, their leases run out.
+pub async fn run(steps: Steps, settings: SchedulerSettings, soft: CancellationToken, hard: CancellationToken) {
+    let questions = ask_due(steps.clone(), settings.clone(), soft.clone(), hard.clone());
+    let keys = every(settings.keys_every, &soft, || refresh_keys(&steps));
+    let sweeps = every(settings.sweep_every, &soft, || sweep(&steps, settings.outcomes_kept));
+    let expiries = every(settings.expiries_every, &soft, || close_expired(&steps));
+    let all = async { tokio::join!(questions, keys, sweeps, expiries) };
+    tokio::select! {
+        _ = all => {}
+        () = hard.cancelled() => {}
+    }
+}
+
+/// Runs `work` again and again, a gap in between, until `soft`.
+async fn every<F: Future<Output = ()>>(gap: Duration, soft: &CancellationToken, work: impl Fn() -> F) {
+    loop {
+        work().await;
+        if soft.run_until_cancelled(tokio::time::sleep(gap)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn ask_due(steps: Steps, settings: SchedulerSettings, soft: CancellationToken, hard: CancellationToken) {
+    let places = Arc::new(Semaphore::new(settings.question_concurrency));
+    let tracker = TaskTracker::new();
+    while !soft.is_cancelled() {
+        let more = ask_some(&steps, &settings, &places, &tracker).await;
+        // All the room was used: more may be due, and are looked for as soon as there is room.
+        if !more && soft.run_until_cancelled(tokio::time::sleep(settings.look_every)).await.is_none() {
+            break;
+        }
+    }
+    tracker.close();
+    tokio::select! {
+        () = tracker.wait() => {}
+        () = hard.cancelled() => {}
+    }
+}
+
+/// Leases as many due questions as there is room for, and asks them. Answers whether all the room was used.
+async fn ask_some(steps: &Steps, settings: &SchedulerSettings, places: &Arc<Semaphore>, tracker: &TaskTracker) -> bool {
+    // Room first, then lease: what is leased is asked at once, not queued until its lease is over.
+    let Ok(first) = places.clone().acquire_owned().await else { return false };
+    let mut room = vec![first];
+    while room.len() < settings.question_concurrency {
+        match places.clone().try_acquire_owned() {
+            Ok(place) => room.push(place),
+            Err(_) => break,
+        }
+    }
+    let limit = u64::try_from(room.len()).unwrap_or(1);
+    let due = match steps
+        .store
+        .lease_due_queries(steps.clock.now(), settings.question_lease, limit, LeaseToken::fresh())
+        .await
+    {
+        Ok(due) => due,
+        Err(error) => {
+            tracing::warn!(%error, "due questions cannot be looked for");
+            return false;
+        }
+    };
+    let all_used = due.len() == room.len();
+    for ((order, attempt), place) in due.into_iter().zip(room) {
+        let steps = steps.clone();
+        tracker.spawn(async move {
+            if let Err(error) = steps.question(order, attempt).await {
+                tracing::warn!(order.id = %order, %error, "a question was not asked; its lease runs out and it is asked again");
+            }
+            drop(place);
+        });
+    }
+    all_used
+}

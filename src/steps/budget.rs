@@ -1,0 +1,182 @@
+//! How much of a channel account's wallet may be used right now. Nobody waits for it: no room is told at once.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::domain::time::Timestamp;
+
+/// Bounds of one channel account.
+#[derive(Debug, Clone)]
+pub struct BudgetSettings {
+    /// Wallet calls of one account in flight in this process.
+    pub in_flight_max: u32,
+    /// Calls in a row without a known outcome that open the breaker.
+    pub failures_to_open: u32,
+    /// How long it stays open before one call probes.
+    pub open_for: Duration,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self { in_flight_max: 32, failures_to_open: 10, open_for: Duration::from_secs(2) }
+    }
+}
+
+/// No room now; try again after this long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoom {
+    pub retry_in: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Breaker {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Timestamp,
+    },
+    /// One probe is out.
+    HalfOpen,
+}
+
+/// The in-flight count and breaker of one channel account.
+#[derive(Debug)]
+pub struct Budget {
+    settings: BudgetSettings,
+    in_flight: AtomicU32,
+    breaker: Mutex<Breaker>,
+}
+
+/// The right to make the calls of one step. Dropped without a report it counts as no news.
+#[derive(Debug)]
+pub struct Permit {
+    budget: Arc<Budget>,
+    /// The breaker waits for this one's news. Without any (its step died), the next one probes.
+    probes: AtomicBool,
+}
+
+impl Budget {
+    pub fn new(settings: BudgetSettings) -> Arc<Self> {
+        Arc::new(Self { settings, in_flight: AtomicU32::new(0), breaker: Mutex::new(Breaker::Closed { failures: 0 }) })
+    }
+
+    /// Errors: [`NoRoom`].
+    pub fn admit(self: &Arc<Self>, now: Timestamp) -> Result<Permit, NoRoom> {
+        let taken = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
+            (held < self.settings.in_flight_max).then_some(held + 1)
+        });
+        if taken.is_err() {
+            return Err(NoRoom { retry_in: Duration::from_secs(1) });
+        }
+        // From here on the permit's drop gives the place back.
+        let permit = Permit { budget: self.clone(), probes: AtomicBool::new(false) };
+        let mut breaker = self.breaker();
+        match *breaker {
+            Breaker::Closed { .. } => {}
+            Breaker::Open { until } if until > now => return Err(NoRoom { retry_in: until.since(now) }),
+            Breaker::Open { .. } => {
+                *breaker = Breaker::HalfOpen;
+                permit.probes.store(true, Ordering::Release);
+            }
+            Breaker::HalfOpen => return Err(NoRoom { retry_in: self.settings.open_for }),
+        }
+        drop(breaker);
+        Ok(permit)
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// The wallet answered, whatever it said. News of a call begun before the breaker opened does not close it.
+    pub fn answered(&self) {
+        let probes = self.probes.load(Ordering::Acquire);
+        self.set(|breaker, _| match breaker {
+            Breaker::Open { .. } | Breaker::HalfOpen if !probes => breaker,
+            _ => Breaker::Closed { failures: 0 },
+        });
+    }
+
+    /// No answer that could be believed.
+    pub fn silent(&self, now: Timestamp) {
+        let probes = self.probes.load(Ordering::Acquire);
+        self.set(|breaker, settings| match breaker {
+            Breaker::Open { .. } | Breaker::HalfOpen if !probes => breaker,
+            Breaker::Closed { failures } if failures + 1 < settings.failures_to_open => {
+                Breaker::Closed { failures: failures + 1 }
+            }
+            _ => Breaker::Open { until: now.plus(settings.open_for) },
+        });
+    }
+
+    /// The wallet throttles this account.
+    pub fn throttled(&self, now: Timestamp, retry_in: Duration) {
+        self.set(|_, settings| Breaker::Open { until: now.plus(retry_in.min(settings.open_for * 5)) });
+    }
+
+    fn set(&self, next: impl FnOnce(Breaker, &BudgetSettings) -> Breaker) {
+        self.probes.store(false, Ordering::Release);
+        let mut breaker = self.budget.breaker();
+        *breaker = next(*breaker, &self.budget.settings);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.probes.load(Ordering::Acquire) {
+            *self.budget.breaker() = Breaker::Open { until: Timestamp::from_ms(0) };
+        }
+        self.budget.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_room_is_told_at_once_and_comes_back() {
+        let now = Timestamp::from_secs(1000);
+        let budget = Budget::new(BudgetSettings { in_flight_max: 1, ..BudgetSettings::default() });
+        let held = budget.admit(now).unwrap();
+        assert!(budget.admit(now).is_err());
+        drop(held);
+        assert!(budget.admit(now).is_ok());
+    }
+
+    #[test]
+    fn a_silent_wallet_opens_the_breaker_and_one_probe_closes_it() {
+        let settings = BudgetSettings { failures_to_open: 3, ..BudgetSettings::default() };
+        let budget = Budget::new(settings.clone());
+        let now = Timestamp::from_secs(1000);
+        for _ in 0..3 {
+            budget.admit(now).unwrap().silent(now);
+        }
+        assert_eq!(budget.admit(now).unwrap_err(), NoRoom { retry_in: settings.open_for });
+        let later = now.plus(settings.open_for);
+        let probe = budget.admit(later).unwrap();
+        assert!(budget.admit(later).is_err(), "one probe at a time");
+        probe.answered();
+        assert!(budget.admit(later).is_ok());
+    }
+
+    #[test]
+    fn a_probe_that_died_does_not_close_the_account_for_ever() {
+        let budget = Budget::new(BudgetSettings { failures_to_open: 1, ..BudgetSettings::default() });
+        let now = Timestamp::from_secs(1000);
+        budget.admit(now).unwrap().silent(now);
+        let later = now.plus(Duration::from_secs(3));
+        let probe = budget.admit(later).unwrap();
+        assert!(budget.admit(later).is_err());
+        drop(probe);
+        assert!(budget.admit(later).is_ok());
+    }
+}

@@ -1,0 +1,79 @@
+//! A wallet's notice, from the queue to the order's row.
+
+use super::{StepError, Steps};
+use crate::{
+    domain::{id::AccountId, wallet::Wallet},
+    gateway::{Notice, NoticeError, RawNotice, Trade, TradeState, Verified},
+};
+
+/// What became of a notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Noted {
+    /// Applied, or known already.
+    Done,
+    /// To be set aside with this reason for a person.
+    Park(String),
+}
+
+impl Steps {
+    /// Verifies a notice again, opens it, and applies it once.
+    ///
+    /// Errors: [`StepError`]; the message is kept and comes again.
+    pub async fn notice(&self, wallet: Wallet, account: AccountId, raw: &RawNotice) -> Result<Noted, StepError> {
+        let Some(channel) = self.registry.channel(account).filter(|channel| channel.account.wallet == wallet) else {
+            return self.not_yet(format!("channel account {account} is not known here")).await;
+        };
+        let gateway = match channel.gateway() {
+            Ok(gateway) => gateway,
+            Err(reason) => return self.not_yet(format!("channel account {account} cannot be used: {reason}")).await,
+        };
+        match gateway.open_notice(raw) {
+            Ok(notice) => self.apply_notice(account, notice).await,
+            Err(NoticeError::Forged(why)) => {
+                // The front verified it: a message that fails here was put on the queue by somebody else.
+                tracing::error!(%account, why, "a queued notice does not verify");
+                Ok(Noted::Park(format!("does not verify: {why}")))
+            }
+            // The front knew it: the store has it, and this process not yet.
+            Err(NoticeError::UnknownKey(serial)) => self.not_yet(format!("signed with unknown key {serial}")).await,
+            // A new APIv3 key may be in the store already; what stays unreadable is parked after a while, and alarmed.
+            Err(NoticeError::Unreadable(why)) => self.not_yet(format!("signed, but cannot be read: {why}")).await,
+        }
+    }
+
+    /// The wallet was told "received": news of a payment is not set aside because this process lags behind the store.
+    async fn not_yet(&self, reason: String) -> Result<Noted, StepError> {
+        if let Err(error) = self.registry.reload().await {
+            tracing::warn!(%error, "channel accounts cannot be read");
+        }
+        Err(StepError::NotYet(reason))
+    }
+
+    async fn apply_notice(&self, account: AccountId, notice: Verified<Notice>) -> Result<Noted, StepError> {
+        let Trade { out_trade_no: number, state } = match notice.into_inner() {
+            Notice::Trade(trade) => trade,
+            Notice::NotOurs(why) => return Ok(Noted::Park(why)),
+        };
+        let Some(order) = self.order(number.order).await? else {
+            return Ok(Noted::Park(format!("no order has the number {number}")));
+        };
+        let Some(attempt) = order.attempt(number.attempt) else {
+            // The row of an attempt is committed before its first send; a number without one is a restore from backup.
+            return Ok(Noted::Park(format!("order {} has no attempt {}", order.id, number.attempt.get())));
+        };
+        if attempt.account != account {
+            tracing::error!(out_trade_no = %number, %account, "a genuine notice of another channel account names this number");
+            return Ok(Noted::Park(format!("{number} belongs to channel account {}", attempt.account)));
+        }
+        if let TradeState::Paid(paid) = &state
+            && paid.amount.is_none()
+        {
+            return Ok(Noted::Park(format!("{number} is called paid without an amount")));
+        }
+        let paid = matches!(state, TradeState::Paid(_));
+        if !self.take_in(&order, number.attempt, state).await? && paid {
+            return Err(StepError::NotYet(format!("{number} is called paid, and the account was read anew")));
+        }
+        Ok(Noted::Done)
+    }
+}

@@ -1,0 +1,221 @@
+//! Asking a wallet about one number, and what its answer does to the order.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Change, StepError, Steps, budget::Permit, registry::Channel};
+use crate::{
+    domain::{
+        attempt::{Attempt, Payment, Retirement, Ticket},
+        id::{AttemptNo, OrderId},
+        order::{Order, OrderEvent, OrderState},
+    },
+    gateway::{CloseAnswer, GatewayError, PaidTrade, TradeState},
+};
+
+/// A question that found no room is asked again after this long at least.
+const POSTPONED_AT_LEAST: Duration = Duration::from_secs(10);
+
+/// What the wallet's answer came to, the order as it is after it.
+pub(crate) enum Answer {
+    /// Paid, disputed or retired, and committed: the order's row gives the next answer.
+    Settled,
+    /// Known to the wallet and not paid.
+    Unpaid(Box<Order>),
+    NotExist(Box<Order>),
+    /// The wallet did not tell.
+    Unknown(Box<Order>),
+}
+
+impl Steps {
+    /// Asks the wallet about an attempt and commits what it says.
+    pub(crate) async fn ask(
+        &self,
+        order: &Order,
+        no: AttemptNo,
+        channel: &Arc<Channel>,
+        permit: &Permit,
+    ) -> Result<Answer, StepError> {
+        let here = || Box::new(order.clone());
+        let Ok(gateway) = channel.gateway() else { return Ok(Answer::Unknown(here())) };
+        let number = order.out_trade_no(no);
+        let started = Instant::now();
+        let answer = gateway.query(&number).await;
+        metrics::histogram!("prepay_query_seconds", "wallet" => channel.account.wallet.as_str())
+            .record(started.elapsed());
+        self.report(permit, answer.as_ref().err());
+        match answer {
+            Ok(TradeState::Unpaid) => Ok(Answer::Unpaid(here())),
+            Ok(TradeState::NotExist) => Ok(Answer::NotExist(here())),
+            Ok(state @ (TradeState::Paid(_) | TradeState::Closed)) => {
+                if self.take_in(order, no, state).await? {
+                    Ok(Answer::Settled)
+                } else {
+                    Ok(Answer::Unknown(here()))
+                }
+            }
+            Err(error) => {
+                tracing::warn!(out_trade_no = %number, %error, "the wallet did not tell a number's state");
+                Ok(Answer::Unknown(here()))
+            }
+        }
+    }
+
+    /// Takes in what a wallet said, verified, about an attempt: by query or by notice. False: it says nothing that settles it.
+    ///
+    /// Facts are recorded however often somebody else is first.
+    pub(crate) async fn take_in(&self, order: &Order, no: AttemptNo, state: TradeState) -> Result<bool, StepError> {
+        let event = match state {
+            TradeState::Unpaid | TradeState::NotExist => return Ok(false),
+            TradeState::Closed => OrderEvent::AttemptRetired { attempt: no, how: Retirement::Closed },
+            TradeState::Paid(paid) => match compare(order, &paid) {
+                Compared::Ours => OrderEvent::PaymentConfirmed {
+                    attempt: no,
+                    payment: Payment {
+                        trade_no: paid.trade_no,
+                        payer_amount: paid.payer_amount,
+                        paid_at: paid.paid_at,
+                    },
+                },
+                Compared::NotOurs(what) => {
+                    // A mini-program enrolled a moment ago looks foreign to a process that has not read it yet.
+                    if self.registry.reload().await.is_ok_and(|changed| changed) {
+                        return Ok(false);
+                    }
+                    tracing::error!(out_trade_no = %order.out_trade_no(no), what, "a wallet calls a number paid that is not paid like the order");
+                    OrderEvent::PaymentDisputed { attempt: no, trade_no: paid.trade_no, what }
+                }
+                Compared::Untold => return Ok(false),
+            },
+        };
+        let recorded = self.record(order.id, || vec![event.clone()], None).await?;
+        if recorded.is_none() {
+            tracing::warn!(out_trade_no = %order.out_trade_no(no), event = event.name(), "the order cannot take what the wallet says");
+        }
+        Ok(true)
+    }
+
+    /// Sends an attempt's frozen bytes once.
+    pub(crate) async fn send_frozen(
+        &self,
+        order: &Order,
+        attempt: &Attempt,
+        channel: &Arc<Channel>,
+        permit: &Permit,
+    ) -> Result<Ticket, GatewayError> {
+        let wallet = channel.account.wallet;
+        let gateway = channel.gateway().map_err(|reason| GatewayError::Unknown { wallet, cause: reason.to_owned() })?;
+        let started = Instant::now();
+        let answer = gateway.prepay(&order.out_trade_no(attempt.no), &attempt.frozen).await;
+        metrics::histogram!("prepay_prepay_seconds", "wallet" => wallet.as_str()).record(started.elapsed());
+        self.report(permit, answer.as_ref().err());
+        answer
+    }
+
+    /// Tells the account's budget how its wallet does.
+    pub(crate) fn report(&self, permit: &Permit, error: Option<&GatewayError>) {
+        match error {
+            None | Some(GatewayError::Refused { .. } | GatewayError::AskFirst { .. }) => permit.answered(),
+            Some(GatewayError::Busy { retry_in, .. }) => permit.throttled(self.now(), *retry_in),
+            Some(GatewayError::Unknown { .. }) => permit.silent(self.now()),
+        }
+    }
+
+    /// The scheduler's question about an attempt. An answer that settles nothing puts the next one on the timetable; past the
+    /// order's expiry, or beside a payment, an unpaid number is closed.
+    pub async fn question(&self, order_id: OrderId, no: AttemptNo) -> Result<(), StepError> {
+        let Some(order) = self.order(order_id).await? else { return Ok(()) };
+        let Some(attempt) = order.attempt(no).filter(|attempt| attempt.may_be_payable()) else { return Ok(()) };
+        let now = self.now();
+        let Some(channel) = self.registry.channel(attempt.account) else {
+            return Err(StepError::NotYet(format!("channel account {} is not known here", attempt.account)));
+        };
+        let permit = match channel.questions.admit(now) {
+            Ok(permit) => permit,
+            Err(no_room) => {
+                // Not asked is not asked: the timetable stays where it is, and so does the order.
+                let until = now.plus(no_room.retry_in.max(POSTPONED_AT_LEAST));
+                return Ok(self.store.postpone_query(order.id, no, until).await?);
+            }
+        };
+        let over = now > order.expire_at.plus(Order::SETTLED_AFTER_EXPIRY)
+            || matches!(order.state, OrderState::Paid { .. } | OrderState::Closed { .. });
+        let settled = match self.ask(&order, no, &channel, &permit).await? {
+            Answer::Settled => true,
+            Answer::Unpaid(order) if over => self.close_number(&order, no, &channel, &permit).await?,
+            Answer::NotExist(order) if over && order.attempt(no).is_some_and(Attempt::refused_outright) => {
+                let refused = OrderEvent::AttemptRetired { attempt: no, how: Retirement::Refused };
+                matches!(self.change(&order, [refused], None).await?, Change::Done(_))
+            }
+            Answer::NotExist(order) if now > order.expire_at.plus(Order::LAPSED_AFTER_EXPIRY) => {
+                let lapsed = OrderEvent::AttemptRetired { attempt: no, how: Retirement::Lapsed };
+                self.record(order.id, || vec![lapsed.clone()], None).await?.is_some()
+            }
+            Answer::Unpaid(_) | Answer::NotExist(_) | Answer::Unknown(_) => false,
+        };
+        if settled {
+            return self.close_when_over(order_id).await;
+        }
+        // Stale is fine: whoever moved the order set the next question, or there is none left to ask.
+        self.change(&order, [OrderEvent::Asked { attempt: no }], None).await.map(drop)
+    }
+
+    /// An order past its expiry, with nothing payable and nothing disputed, is closed.
+    pub async fn close_when_over(&self, id: OrderId) -> Result<(), StepError> {
+        let Some(order) = self.order(id).await? else { return Ok(()) };
+        let over = self.now() > order.expire_at.plus(Order::SETTLED_AFTER_EXPIRY);
+        if over && order.state == OrderState::Waiting && !order.is_disputed() {
+            self.change(&order, [OrderEvent::Closed], None).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Steps {
+    /// Closes a number at its wallet. False: the wallet did not say closed, and only a question can tell why.
+    pub(crate) async fn close_number(
+        &self,
+        order: &Order,
+        no: AttemptNo,
+        channel: &Arc<Channel>,
+        permit: &Permit,
+    ) -> Result<bool, StepError> {
+        let Ok(gateway) = channel.gateway() else { return Ok(false) };
+        let number = order.out_trade_no(no);
+        let answer = gateway.close(&number).await;
+        self.report(permit, answer.as_ref().err());
+        match answer {
+            Ok(CloseAnswer::Closed) => {
+                let retired = OrderEvent::AttemptRetired { attempt: no, how: Retirement::Closed };
+                self.record(order.id, || vec![retired.clone()], None).await?;
+                Ok(true)
+            }
+            Ok(CloseAnswer::NotExist | CloseAnswer::AskFirst) => Ok(false),
+            Err(error) => {
+                tracing::warn!(out_trade_no = %number, %error, "the wallet did not close a number");
+                Ok(false)
+            }
+        }
+    }
+}
+
+enum Compared {
+    Ours,
+    NotOurs(String),
+    /// The answer does not carry the amount: not enough to believe in money.
+    Untold,
+}
+
+/// Amount and payee against the row; what the payer paid after coupons is not compared.
+fn compare(order: &Order, paid: &PaidTrade) -> Compared {
+    if let Some(field) = &paid.foreign {
+        return Compared::NotOurs(format!("{field} is not this channel account's"));
+    }
+    match paid.amount {
+        Some(amount) if amount == order.amount => Compared::Ours,
+        Some(amount) => Compared::NotOurs(format!("paid {} fen, ordered {} fen", amount.get(), order.amount.get())),
+        None => Compared::Untold,
+    }
+}

@@ -1,0 +1,193 @@
+//! The channel accounts with their gateways and budgets, as the store has them; secrets are opened here and nowhere else.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use super::budget::{Budget, BudgetSettings};
+use crate::{
+    clock::Clock,
+    domain::{
+        account::{ChannelAccount, MiniProgram},
+        id::{AccountId, AppId, MiniProgramId},
+        payer::LoginCode,
+    },
+    gateway::{
+        Gateway,
+        open::{self, OpenApp},
+    },
+    keys::{Back, Place, Sealed, Vault, mac::CodeHashKey},
+    store::{
+        Account, CodeHash, DeploymentKey, DeploymentSecret, KeyPurpose, KeyState, MiniProgramRow, Store, StoreError,
+    },
+};
+
+/// Why the registry could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the code-hash key cannot be opened: {0}")]
+    Keys(String),
+}
+
+/// One channel account, ready to be used or with the reason why not.
+pub struct Channel {
+    pub account: ChannelAccount,
+    pub version: i64,
+    /// Prepay, close and the questions of commands.
+    pub payments: Arc<Budget>,
+    /// Code exchanges: another host, whose health says nothing about the payments' one.
+    pub logins: Arc<Budget>,
+    /// The scheduler's questions: a flood of orders cannot starve them.
+    pub questions: Arc<Budget>,
+    gateway: Result<Arc<dyn Gateway>, String>,
+    programs: Vec<(MiniProgramId, i64)>,
+}
+
+impl Channel {
+    /// Errors: what is wrong with the account, for a log.
+    pub fn gateway(&self) -> Result<&Arc<dyn Gateway>, &str> {
+        self.gateway.as_ref().map_err(String::as_str)
+    }
+}
+
+#[derive(Default)]
+struct Snapshot {
+    stamp: Option<i64>,
+    channels: HashMap<AccountId, Arc<Channel>>,
+    programs: HashMap<MiniProgramId, MiniProgram>,
+    code_hash: Option<CodeHashKey>,
+}
+
+/// What a worker or scheduler knows of accounts and mini-programs. Cheap to clone; all clones see a reload.
+#[derive(Clone)]
+pub struct Registry {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    store: Store,
+    vault: Arc<Vault>,
+    http: reqwest::Client,
+    clock: Clock,
+    budget: BudgetSettings,
+}
+
+impl Registry {
+    /// Empty until the first [`Registry::reload`].
+    pub fn new(store: Store, vault: Arc<Vault>, http: reqwest::Client, clock: Clock, budget: BudgetSettings) -> Self {
+        Self { snapshot: Arc::default(), store, vault, http, clock, budget }
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.snapshot.load().stamp.is_some()
+    }
+
+    pub fn channel(&self, account: AccountId) -> Option<Arc<Channel>> {
+        self.snapshot.load().channels.get(&account).cloned()
+    }
+
+    pub fn channels(&self) -> Vec<Arc<Channel>> {
+        self.snapshot.load().channels.values().cloned().collect()
+    }
+
+    /// A mini-program and the channel account it pays through.
+    pub fn mini_program(&self, id: MiniProgramId) -> Option<(MiniProgram, Arc<Channel>)> {
+        let snapshot = self.snapshot.load();
+        let program = snapshot.programs.get(&id)?;
+        Some((program.clone(), snapshot.channels.get(&program.account)?.clone()))
+    }
+
+    /// The keyed hash under which a login code is known; `None` without a code-hash key.
+    pub fn code_hash(&self, app_id: &AppId, code: &LoginCode) -> Option<CodeHash> {
+        self.snapshot.load().code_hash.as_ref().map(|key| CodeHash(key.hash(app_id, code)))
+    }
+
+    /// Seals a message that is set aside, under its id. `None`: it cannot be sealed, and only what is masked is kept.
+    pub fn seal_parked(&self, id: &str, body: &[u8]) -> Option<Sealed<Back>> {
+        let place = Place { table: "parked", column: "body_sealed", row: id };
+        self.vault.seal(place, body).inspect_err(|error| tracing::error!(%error, "a parked message is not sealed")).ok()
+    }
+
+    /// Reads everything anew if anything changed. An account that cannot be used is told in the log and stops nobody else.
+    ///
+    /// Answers whether it did. Errors: [`RegistryError`]; the old snapshot stays.
+    pub async fn reload(&self) -> Result<bool, RegistryError> {
+        let before = self.snapshot.load_full();
+        let stamp = self.store.registry_stamp().await?;
+        if before.stamp == Some(stamp) {
+            return Ok(false);
+        }
+        let rows = self.store.mini_programs().await?;
+        let mut channels = HashMap::new();
+        // Disabled ones too: no number is opened there, but those that are open are asked about and told of.
+        for account in self.store.accounts().await?.into_iter().filter(|row| row.secrets.is_some()) {
+            let own: Vec<&MiniProgramRow> =
+                rows.iter().filter(|row| row.program.account == account.account.id).collect();
+            channels.insert(account.account.id, self.channel_for(&account, &own, &before));
+        }
+        let programs = rows.into_iter().filter(|row| row.enabled).map(|row| (row.program.id, row.program)).collect();
+        let code_hash = self.code_hash_key().await?;
+        self.snapshot.store(Arc::new(Snapshot { stamp: Some(stamp), channels, programs, code_hash }));
+        Ok(true)
+    }
+
+    /// The channel as before if neither the account nor its mini-programs changed: its connections and budget go on.
+    fn channel_for(&self, row: &Account, programs: &[&MiniProgramRow], before: &Snapshot) -> Arc<Channel> {
+        let versions: Vec<_> = programs.iter().map(|row| (row.program.id, row.version)).collect();
+        let known = before.channels.get(&row.account.id);
+        if let Some(channel) = known.filter(|channel| channel.version == row.version && channel.programs == versions) {
+            return channel.clone();
+        }
+        let gateway = self.open(row, programs);
+        if let Err(reason) = &gateway {
+            tracing::error!(account = %row.account.id, reason, "a channel account cannot be used");
+        }
+        let budget = |of: fn(&Channel) -> &Arc<Budget>| {
+            known.map_or_else(|| Budget::new(self.budget.clone()), |channel| of(channel).clone())
+        };
+        Arc::new(Channel {
+            account: row.account.clone(),
+            version: row.version,
+            payments: budget(|channel| &channel.payments),
+            logins: budget(|channel| &channel.logins),
+            questions: budget(|channel| &channel.questions),
+            gateway,
+            programs: versions,
+        })
+    }
+
+    fn open(&self, row: &Account, programs: &[&MiniProgramRow]) -> Result<Arc<dyn Gateway>, String> {
+        let account = row.account.id.to_string();
+        let sealed = row.secrets.as_ref().ok_or("it has no secrets yet")?;
+        let place = Place { table: "channel_accounts", column: "secrets", row: &account };
+        let secrets = self.vault.open_text(place, sealed).map_err(|error| error.to_string())?;
+        let mut apps = Vec::new();
+        for row in programs {
+            let id = row.program.id.to_string();
+            let place = Place { table: "mini_programs", column: "secrets", row: &id };
+            let secrets = row.secrets.as_ref().map(|sealed| self.vault.open_text(place, sealed)).transpose();
+            let secrets = secrets.map_err(|error| format!("mini-program {}: {error}", row.program.app_id))?;
+            apps.push(OpenApp { app_id: row.program.app_id.clone(), secrets });
+        }
+        open::gateway(row.account.wallet, &row.settings, &row.public_keys, &secrets, apps, self.http.clone())
+    }
+
+    async fn code_hash_key(&self) -> Result<Option<CodeHashKey>, RegistryError> {
+        let keys = self.store.deployment_keys(KeyPurpose::CodeHash).await?;
+        let now = self.clock.now();
+        let signs = |key: &DeploymentKey| key.state == KeyState::Signing && key.signs_from <= now;
+        let Some(key) = keys.into_iter().rfind(signs) else { return Ok(None) };
+        let DeploymentSecret::CodeHash(sealed) = &key.secret else { return Ok(None) };
+        let name = format!("{}/{}", KeyPurpose::CodeHash.as_str(), key.key_id);
+        let place = Place { table: "deployment_keys", column: "secret", row: &name };
+        let secret = self.vault.open(place, sealed).map_err(|error| RegistryError::Keys(error.to_string()))?;
+        Ok(Some(CodeHashKey::new(secrecy::ExposeSecret::expose_secret(&secret))))
+    }
+}
+
+impl super::Steps {
+    /// Where the wallet tells about an account's payments.
+    pub(crate) fn notify_url(&self, channel: &Channel) -> String {
+        let (base, account) = (&self.settings.public_url, &channel.account);
+        format!("{base}/notify/{}/{}", account.wallet.as_str(), account.id)
+    }
+}

@@ -1,0 +1,67 @@
+//! How a command ends: its outcome kept under its id, and the order free again.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use super::{
+    Change, StepError,
+    prepay::{Round, Run},
+};
+use crate::domain::{
+    order::Order,
+    outcome::{Outcome, Refusal},
+};
+
+impl Run<'_> {
+    /// Nothing more can be done now: the number stays as it is, the scheduler goes on asking.
+    pub(super) async fn leave_open(&self, order: &Order, outcome: Outcome) -> Result<Round, StepError> {
+        if !self.holds_lease(order) {
+            return self.settle_done(outcome).await;
+        }
+        match self.steps.change(order, [self.lease_released()], Some((self.command.id, &outcome))).await? {
+            Change::Done(_) => Ok(Round::Done(outcome)),
+            // Somebody moved the order, a payment perhaps: its row may know better.
+            Change::Stale => Ok(Round::Again),
+        }
+    }
+
+    pub(super) async fn refuse(&self, refusal: Refusal) -> Result<Round, StepError> {
+        self.settle_done(Outcome::refused(refusal)).await
+    }
+
+    pub(super) async fn busy(&self, retry_in: Duration) -> Result<Round, StepError> {
+        let retry_after_s = u32::try_from(retry_in.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+        self.nothing_done(Outcome::Busy { retry_after_s }).await
+    }
+
+    /// *Busy* and *expired* tell the phone that nothing was done; after a wallet call the truth is *processing*.
+    pub(super) async fn nothing_done(&self, outcome: Outcome) -> Result<Round, StepError> {
+        let called = self.wallet_called.load(Ordering::Relaxed);
+        self.settle_done(if called { Outcome::Processing } else { outcome }).await
+    }
+
+    pub(super) async fn settle_done(&self, outcome: Outcome) -> Result<Round, StepError> {
+        Ok(Round::Done(self.settle(outcome).await?))
+    }
+
+    /// Keeps an outcome; frees the order if this command, or its earlier life, holds it. Answers the outcome that stands.
+    pub(super) async fn settle(&self, outcome: Outcome) -> Result<Outcome, StepError> {
+        let (steps, command) = (self.steps, self.command);
+        // Somebody else's commit makes ours stale and leaves the lease ours: again, until it is free.
+        const ROUNDS: usize = 20;
+        for _ in 0..ROUNDS {
+            let held = steps.order(command.order).await?.filter(|order| self.holds_lease(order));
+            let Some(order) = held else {
+                return Ok(steps.store.put_outcome(command.id, command.order, &outcome, steps.now()).await?);
+            };
+            if let Some(stored) = steps.store.outcome(command.id).await? {
+                steps.record(order.id, || vec![self.lease_released()], None).await?;
+                return Ok(stored);
+            }
+            let settled = steps.change(&order, [self.lease_released()], Some((command.id, &outcome))).await?;
+            if matches!(settled, Change::Done(_)) {
+                return Ok(outcome);
+            }
+        }
+        Err(StepError::Contended(command.order))
+    }
+}

@@ -1,0 +1,6 @@
+//! Workers: they take commands and notices off the queue, one wallet step each, and settle every message once.
+
+mod run;
+mod verdict;
+
+pub use run::{WorkerSettings, run};

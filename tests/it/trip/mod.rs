@@ -1,0 +1,152 @@
+//! Whole trips: a phone's call through front, queue and worker to a simulated wallet and back.
+
+mod answers_lost;
+mod basics;
+mod caller;
+pub mod harness;
+mod invariants;
+mod modes;
+mod notices;
+mod orders_api;
+mod payers;
+mod phone;
+mod queue_gone;
+mod rabbit;
+pub mod shop;
+mod sides;
+mod signatures;
+
+/// Makes one module per place, each with all tests: a database and a broker, named in the path.
+macro_rules! on_every_place {
+    ($($room:ident: $($test:ident),+ $(,)?;)+) => {
+        mod on_sqlite {
+            on_every_place!(@module on_embedded Sqlite Embedded $($room: $($test),+;)+);
+        }
+        mod on_postgres {
+            on_every_place!(@module on_rabbitmq Postgres Rabbitmq $($room: $($test),+;)+);
+        }
+        mod on_mariadb {
+            on_every_place!(@module on_rabbitmq Mariadb Rabbitmq $($room: $($test),+;)+);
+        }
+    };
+    (@module $module:ident $database:ident $broker:ident $($room:ident: $($test:ident),+;)+) => {
+        pub mod $module {
+            use crate::{store::place::On, trip::harness::{Via, World}};
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    World::run(On::$database, Via::$broker, crate::trip::$room::$test).await;
+                }
+            )+)+
+        }
+    };
+}
+
+on_every_place! {
+    basics:
+        a_code_becomes_signed_parameters,
+        an_identify_id_becomes_signed_parameters,
+        alipay_code_becomes_a_trade_no,
+        a_paid_order_says_so,
+        ;
+    modes:
+        a_wechat_provider_serves_its_merchant,
+        a_providers_own_mini_program_pays_too,
+        platform_certificates_are_fetched_and_used,
+        both_kinds_of_key_are_accepted_while_wechat_moves,
+        alipay_in_certificate_mode,
+        alipays_certificate_gets_a_successor,
+        an_alipay_provider_serves_its_merchant;
+    phone:
+        a_body_is_told_apart_by_looking,
+        values_are_trimmed_and_absent_words_are_absent,
+        what_cannot_be_read_is_1008_and_reaches_no_wallet,
+        a_link_that_is_not_ours_is_2106_whichever_character_is_wrong,
+        an_expired_link_still_tells_how_the_order_ended,
+        the_other_wallet_is_shown_the_door,
+        only_post_is_taken,
+        every_answer_is_json_that_nobody_stores,
+        chunked_bodies_are_taken_and_bounded_alike,
+        a_slow_sender_does_not_hold_a_connection,
+        the_page_is_shown_what_is_paid_and_how_it_stands,
+        ;
+    payers:
+        the_same_code_again_gives_the_same_prepay_from_one_exchange,
+        twenty_equal_calls_at_once_are_one_exchange_and_one_prepay,
+        one_payer_who_comes_in_many_ways_at_once_has_one_prepay,
+        two_fronts_and_two_workers_make_one_prepay,
+        a_code_belongs_to_the_order_it_came_with,
+        a_refused_code_asks_for_a_login_and_a_fresh_one_works,
+        an_identity_that_the_wallet_does_not_know_is_3002,
+        another_payer_gets_a_new_number_after_the_old_one_is_closed,
+        the_other_wallet_gets_a_number_after_the_first_one_is_closed,
+        a_crowd_on_one_link_pays_once,
+        paid_meanwhile_is_told_to_the_next_payer,
+        a_payment_that_wins_against_the_close_is_told,
+        a_link_is_not_passed_round_without_end,
+        whoever_cancels_may_pay_after_all_with_the_same_prepay,
+        a_payer_who_paid_unheard_is_not_sent_to_pay_again,
+        an_old_prepay_is_renewed_under_its_number,
+        a_mini_program_without_secret_takes_identify_ids_alone,
+        ;
+    answers_lost:
+        a_prepay_whose_answer_was_lost_is_found_under_its_number,
+        a_prepay_that_never_arrived_is_sent_again_with_the_same_bytes,
+        a_trade_that_is_seen_late_or_named_twice_is_still_one_payment,
+        a_wallet_that_hangs_ends_in_processing_not_in_silence,
+        an_answer_that_does_not_verify_is_never_handed_to_a_phone,
+        a_query_that_does_not_verify_or_is_about_another_order_pays_nothing,
+        a_lost_exchange_burns_its_code_and_a_fresh_login_works,
+        what_the_login_server_says_is_told_as_published,
+        a_throttling_wallet_sheds_its_merchant_in_milliseconds,
+        the_backup_host_serves_while_the_main_one_is_away,
+        a_wallet_that_is_away_is_told_quickly_and_found_again,
+        a_number_paid_before_its_prepay_is_answered_is_paid,
+        what_the_wallet_refuses_is_told_as_published,
+        a_refusal_that_a_question_does_not_confirm_leaves_the_number_as_it_is,
+        a_refused_number_that_the_wallet_knows_stays_the_only_one,
+        a_number_that_may_exist_is_closed_before_another_payers_is_opened,
+        a_lost_close_opens_no_second_number,
+        ;
+    orders_api:
+        the_same_content_again_is_the_same_order,
+        ten_equal_creates_at_once_make_one_order,
+        what_is_wrong_with_an_order_is_told_and_nothing_is_made,
+        the_largest_and_smallest_orders_are_taken,
+        unsafe_notify_urls_are_refused_where_strangers_may_order,
+        links_name_everything_that_opens_the_mini_program,
+        revoked_links_open_nothing_and_stop_nothing_that_was_handed_out,
+        an_order_tells_its_story_to_its_merchant_alone,
+        an_order_nobody_paid_in_time_is_closed,
+        ;
+    signatures:
+        a_call_that_is_not_signed_as_published_is_401_with_our_time,
+        a_nonce_is_taken_once,
+        keys_are_rotated_and_each_is_checked_as_its_record_says,
+        an_address_list_lets_in_whom_it_names,
+        ;
+    notices:
+        a_notice_pays_and_its_repeats_change_nothing,
+        five_notices_at_once_pay_once,
+        the_wallets_habits_do_not_matter,
+        a_forged_notice_is_refused_and_changes_no_row,
+        a_payment_of_another_amount_or_payee_waits_for_a_person,
+        a_queried_payment_of_another_amount_waits_for_a_person,
+        another_merchants_notice_pays_nothing_here,
+        a_page_that_asks_hears_of_a_payment_whose_notice_was_lost,
+        a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost,
+        a_page_that_asks_all_the_time_does_not_hammer_the_wallet,
+        a_payment_nobody_hears_of_is_found_by_asking,
+        a_notice_before_the_prepays_answer_pays,
+        ;
+    queue_gone:
+        a_full_front_says_so_at_once,
+        a_merchants_excess_is_429_and_its_own,
+        one_orders_excess_is_3005_and_its_own,
+        a_full_queue_is_told_at_once_and_calls_no_wallet,
+        a_lost_reply_is_found_in_the_store,
+        a_deleted_queue_is_a_503_until_it_stands_again,
+        a_phone_that_hangs_up_finds_its_parameters_later,
+        a_restart_in_the_middle_of_an_order_loses_nothing,
+        ;
+}

@@ -1,0 +1,335 @@
+//! Wallets tell of payments, late, twice, falsely or never: the order follows the money and nothing else.
+
+use futures_util::future::join_all;
+use prepay::domain::id::OrderId;
+use serde_json::{Value, json};
+use simulator::{Call, Event, FaultKind};
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{
+    caller::assert_refused,
+    harness::{World, until},
+    shop::pay_info,
+    sides::{Person, Side, number},
+};
+
+impl World {
+    /// The wallet tells of a paid number now, with these lies; what it is answered.
+    async fn notify(&self, side: Side, number: &str, lies: &[FaultKind]) -> (u16, String) {
+        let (status, body) = match side {
+            Side::Wechat => {
+                let told = self.sim.wechat().notify_now(&self.wechat.merchant.mchid, number, lies).await.unwrap();
+                (told.status, told.body)
+            }
+            Side::Alipay => self.sim.alipay().notify_now(&self.alipay.app.app_id, number, lies).await.unwrap(),
+        };
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    async fn history_of(&self, order: &Value) -> Vec<(i64, String)> {
+        let id = OrderId::parse(order["serialNo"].as_str().unwrap()).unwrap();
+        let rows = self.place.store.history(id).await.unwrap();
+        rows.into_iter().map(|row| (row.version, row.events.join(","))).collect()
+    }
+
+    /// An order that its payer paid and nobody was told of.
+    async fn paid_unheard(&self, order_no: &str, side: Side) -> (Value, Person) {
+        let (order, person) = (self.shop.new_order(order_no).await, self.person(side));
+        let data = self.tap_ready(&order, &person).await;
+        self.press_pay(&data, &person).await.unwrap();
+        (order, person)
+    }
+}
+
+/// Taken, in the wallet's own words.
+fn assert_taken(side: Side, (status, body): &(u16, String)) {
+    assert_eq!(*status, 200, "{body}");
+    match side {
+        Side::Wechat => assert_eq!(serde_json::from_str::<Value>(body).unwrap()["code"], "SUCCESS"),
+        Side::Alipay => assert_eq!(body, "success"),
+    }
+}
+
+/// Not taken, so that the wallet comes again.
+fn assert_not_taken(side: Side, (status, body): &(u16, String), what: &str) {
+    match side {
+        Side::Wechat => assert!(*status >= 400, "{what}: {status} {body}"),
+        Side::Alipay => assert_ne!(body, "success", "{what}"),
+    }
+}
+
+pub async fn a_notice_pays_and_its_repeats_change_nothing(world: World) -> World {
+    world.lose_all_notices();
+    for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
+        let (order, _) = world.paid_unheard(order_no, side).await;
+        let sent = number(&order, 1);
+        assert_taken(side, &world.notify(side, &sent, &[]).await);
+        let paid = world.until_status(order_no, "SUCCESS").await;
+        let history = world.history_of(&order).await;
+        for said in join_all((0..5).map(|_| world.notify(side, &sent, &[]))).await {
+            assert_taken(side, &said);
+        }
+        // The queue has been worked off when a later notice of another order has had its effect.
+        let other_no = format!("{order_no}x");
+        let (other, _) = world.paid_unheard(&other_no, side).await;
+        assert_taken(side, &world.notify(side, &number(&other, 1), &[]).await);
+        world.until_status(&other_no, "SUCCESS").await;
+        assert_eq!(world.history_of(&order).await, history, "same versions, same events");
+        assert_eq!(world.shop.order(order_no).await, paid);
+    }
+    world
+}
+
+pub async fn five_notices_at_once_pay_once(world: World) -> World {
+    world.lose_all_notices();
+    for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
+        let (order, _) = world.paid_unheard(order_no, side).await;
+        let sent = number(&order, 1);
+        for said in join_all((0..5).map(|_| world.notify(side, &sent, &[]))).await {
+            assert_taken(side, &said);
+        }
+        let paid = world.until_status(order_no, "SUCCESS").await;
+        assert_eq!(paid["anomalies"], json!([]));
+        let confirmed = |history: Vec<(i64, String)>| {
+            history.iter().filter(|(_, events)| events.contains("payment_confirmed")).count()
+        };
+        assert_eq!(confirmed(world.history_of(&order).await), 1);
+    }
+    world
+}
+
+/// WeChat's own habits: each delivery doubled, a false probe before the first, Alipay's empty values in every spelling.
+pub async fn the_wallets_habits_do_not_matter(world: World) -> World {
+    use simulator::{alipay::EmptyValues, wechat::AssociatedData};
+    let positions = [
+        (AssociatedData::Absent, EmptyValues::Signed),
+        (AssociatedData::Empty, EmptyValues::Unsigned),
+        (AssociatedData::Transaction, EmptyValues::Absent),
+    ];
+    for (n, (associated_data, empty_values)) in positions.into_iter().enumerate() {
+        world.sim.wechat().set_switches(|switches| {
+            (switches.notice_doubled, switches.notice_probe, switches.associated_data) = (true, true, associated_data);
+        });
+        world
+            .sim
+            .alipay()
+            .set_switches(|switches| (switches.notify_doubled, switches.empty_values) = (true, empty_values));
+        for side in Side::BOTH {
+            let order_no = format!("{}{n}", side.name());
+            let (order, _) = world.paid_unheard(&order_no, side).await;
+            world.until_status(&order_no, "SUCCESS").await;
+            let count = |event| world.sim.ledger().count(&number(&order, 1), Call::Notify, event);
+            until("a delivery was taken", || async { count(Event::NoticeAccepted) > 0 }).await;
+            assert_eq!(count(Event::ProbeAccepted), 0, "a probe must be refused");
+        }
+    }
+    world
+}
+
+pub async fn a_forged_notice_is_refused_and_changes_no_row(world: World) -> World {
+    world.lose_all_notices();
+    for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
+        let (order, _) = world.paid_unheard(order_no, side).await;
+        let sent = number(&order, 1);
+        let mut lies = vec![FaultKind::WrongSignature, FaultKind::UndecodableSignature, FaultKind::Unsigned];
+        if side == Side::Wechat {
+            let missing = |name: &str| FaultKind::MissingHeader { name: name.into() };
+            lies.extend([
+                FaultKind::SignTest,
+                FaultKind::UnknownSerial,
+                FaultKind::TimestampShift { seconds: 302 },
+                FaultKind::TimestampShift { seconds: -302 },
+                missing("Wechatpay-Timestamp"),
+                missing("Wechatpay-Nonce"),
+                missing("Wechatpay-Signature"),
+                missing("Wechatpay-Serial"),
+            ]);
+        }
+        let history = world.history_of(&order).await;
+        for lie in lies {
+            let said = world.notify(side, &sent, std::slice::from_ref(&lie)).await;
+            assert_not_taken(side, &said, &format!("{lie:?}"));
+        }
+        let asked = |(_, events): &&(i64, String)| events != "asked";
+        let now = world.history_of(&order).await;
+        assert!(now.iter().filter(asked).eq(history.iter().filter(asked)), "{now:?}");
+        assert_taken(side, &world.notify(side, &sent, &[]).await);
+        world.until_status(order_no, "SUCCESS").await;
+        assert_eq!(world.place.rows_of("parked").await, 0, "nothing forged travelled the queue");
+    }
+    world
+}
+
+pub async fn a_payment_of_another_amount_or_payee_waits_for_a_person(world: World) -> World {
+    world.lose_all_notices();
+    for side in Side::BOTH {
+        let lies = [
+            FaultKind::WrongAmount { fen: 1 },
+            FaultKind::WrongAmount { fen: 2000 },
+            FaultKind::WrongMerchant { merchant: "2088000000000001".into() },
+        ];
+        for (n, lie) in lies.into_iter().enumerate() {
+            let order_no = format!("{}{n}", side.name());
+            let (order, person) = world.paid_unheard(&order_no, side).await;
+            world.notify(side, &number(&order, 1), std::slice::from_ref(&lie)).await;
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let stored = loop {
+                let stored = world.shop.order(&order_no).await;
+                if stored["anomalies"] != json!([]) {
+                    break stored;
+                }
+                assert!(Instant::now() < deadline, "{side:?} {lie:?} {stored:#}");
+                sleep(Duration::from_millis(50)).await;
+            };
+            assert_eq!(stored["anomalies"][0]["kind"], "DISPUTED", "{side:?} {lie:?}");
+            assert_eq!(stored["anomalies"][0]["outTradeNo"], json!(number(&order, 1)));
+            assert_ne!(stored["payStatus"], "SUCCESS", "{side:?} {lie:?}");
+            // Neither this payer nor another gets a number that could be paid on top.
+            for payer in [person, world.person(side), world.person(Side::Wechat)] {
+                assert_refused(&world.tap(&order, &payer).await, "2002");
+            }
+            assert_eq!(world.numbers_created(&order), 1);
+        }
+    }
+    world
+}
+
+/// A query lies as a notice may, and is judged alike.
+pub async fn a_queried_payment_of_another_amount_waits_for_a_person(world: World) -> World {
+    world.lose_all_notices();
+    for side in Side::BOTH {
+        let order_no = side.name();
+        let (order, _) = world.paid_unheard(order_no, side).await;
+        world.fault_always(side, Call::Query, &order, FaultKind::WrongAmount { fen: 1 });
+        let (_, answer) = world.post("/pay/result", &json!({ "payInfo": pay_info(&order, side.name()) })).await;
+        assert_ne!(answer["data"]["payStatus"], "SUCCESS");
+        until("the dispute is visible", || async {
+            world.shop.order(order_no).await["anomalies"][0]["kind"] == "DISPUTED"
+        })
+        .await;
+        assert_ne!(world.shop.order(order_no).await["payStatus"], "SUCCESS");
+    }
+    world
+}
+
+/// Another merchant's wallet tells the truth, at this merchant's address or about this merchant's number.
+pub async fn another_merchants_notice_pays_nothing_here(world: World) -> World {
+    let (shop, wechat, alipay) = world.another_shop("C2").await;
+    world.lose_all_notices();
+    let order = world.shop.new_order("A1").await;
+    let person = world.person(Side::Wechat);
+    world.tap_ready(&order, &person).await;
+    let theirs = shop.new_order("A1").await;
+    let openid = world.sim.wechat().new_openid(&wechat.app.appid);
+    let (_, answer) = world.pay(json!({ "payInfo": pay_info(&theirs, "WECHAT"), "identifyId": openid })).await;
+    assert_eq!(answer["code"], "200", "{answer:#}");
+    let their_number = number(&theirs, 1);
+    world.sim.wechat().pay(&wechat.merchant.mchid, &their_number).unwrap();
+
+    let genuine = world.sim.wechat().notice(&wechat.merchant.mchid, &their_number, &[]).unwrap();
+    let before = world.history_of(&order).await;
+    let headers: Vec<(&str, &str)> = genuine.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let here = format!("/notify/wechat/{}", world.wechat.account);
+    assert_ne!(genuine.url, format!("{}{here}", world.settings.front.public_url));
+    let said = world.ask(reqwest::Method::POST, &here, &headers, genuine.body.clone()).await;
+    assert_not_taken(Side::Wechat, &(said.status, said.text), "at another account's address");
+    let said = world
+        .ask(reqwest::Method::POST, &format!("/notify/alipay/{}", world.wechat.account), &headers, genuine.body.clone())
+        .await;
+    assert_eq!(said.status, 404, "a WeChat account is not found under Alipay's path");
+    assert_eq!(world.shop.order("A1").await["payStatus"], "PROCESSING");
+
+    // Alipay: their genuine signature under our number.
+    let ours = world.shop.new_order("A2").await;
+    world.tap_ready(&ours, &world.person(Side::Alipay)).await;
+    let user = world.sim.alipay().new_user().user_id;
+    let open_id = world.sim.alipay().open_id(&alipay.app.app_id, &user).unwrap();
+    let theirs = shop.new_order("A2").await;
+    let (_, answer) = world.pay(json!({ "payInfo": pay_info(&theirs, "ALIPAY"), "identifyId": open_id })).await;
+    assert_eq!(answer["code"], "200", "{answer:#}");
+    world.sim.alipay().pay_number(&alipay.app.app_id, &number(&theirs, 1)).unwrap();
+    let lie = [FaultKind::AnswerOf { out_trade_no: number(&ours, 1) }];
+    world.sim.alipay().notify_now(&alipay.app.app_id, &number(&theirs, 1), &lie).await.unwrap();
+    until("it is set aside for a person", || async { world.place.rows_of("parked").await == 1 }).await;
+    assert_eq!(world.shop.order("A2").await["payStatus"], "PROCESSING");
+    let confirmed = |history: &[(i64, String)]| history.iter().any(|(_, events)| events.contains("payment"));
+    assert!(
+        !confirmed(&world.history_of(&ours).await)
+            && !confirmed(&world.history_of(&order).await)
+            && !confirmed(&before)
+    );
+    world
+}
+
+pub async fn a_page_that_asks_hears_of_a_payment_whose_notice_was_lost(world: World) -> World {
+    world.lose_all_notices();
+    for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
+        let (order, _) = world.paid_unheard(order_no, side).await;
+        let started = Instant::now();
+        let link = json!({ "payInfo": pay_info(&order, side.name()) });
+        let (_, answer) = world.post("/pay/result", &link).await;
+        let expected = json!({ "code": "200", "msg": "操作成功", "data": { "payStatus": "SUCCESS" } });
+        assert_eq!(answer, expected, "after {:?}", started.elapsed());
+        assert_eq!(world.shop.order(order_no).await["payStatus"], "SUCCESS");
+    }
+    world
+}
+
+/// The merchant's own question goes to the wallet first, when it asks for that.
+pub async fn a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost(world: World) -> World {
+    world.lose_all_notices();
+    for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
+        world.paid_unheard(order_no, side).await;
+        let target = format!("/api/v1/orders/{order_no}?sync=true");
+        let (_, answer) = world.shop.send(world.shop.call(reqwest::Method::GET, &target, b"")).await;
+        assert_eq!(answer["data"]["payStatus"], "SUCCESS", "{answer:#}");
+        assert_eq!(answer["data"]["synced"], true);
+    }
+    world
+}
+
+/// Once in three seconds per order, however often the page asks.
+pub async fn a_page_that_asks_all_the_time_does_not_hammer_the_wallet(world: World) -> World {
+    world.lose_all_notices();
+    let order = world.shop.new_order("A1").await;
+    world.tap_ready(&order, &world.person(Side::Wechat)).await;
+    let link = json!({ "payInfo": pay_info(&order, "WECHAT") });
+    let started = Instant::now();
+    join_all((0..20).map(|_| world.post("/pay/result", &link))).await;
+    let most = 1 + usize::try_from(started.elapsed().as_secs() / 3 + started.elapsed().as_secs() / 5).unwrap();
+    let asked = world.sim.ledger().queries_of(&number(&order, 1));
+    assert!((1..=most).contains(&asked), "{asked} questions in {:?}", started.elapsed());
+    world
+}
+
+/// Every notice lost, nobody asks: the scheduler does, within 30 s.
+pub async fn a_payment_nobody_hears_of_is_found_by_asking(world: World) -> World {
+    world.lose_all_notices();
+    let started = Instant::now();
+    world.paid_unheard("A1", Side::Wechat).await;
+    world.paid_unheard("A2", Side::Alipay).await;
+    for order_no in ["A1", "A2"] {
+        world.until_status(order_no, "SUCCESS").await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(30));
+    world
+}
+
+/// The payer is faster than the wallet's answer to us: the notice comes before the prepay is committed.
+pub async fn a_notice_before_the_prepays_answer_pays(world: World) -> World {
+    for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
+        let order = world.shop.new_order(order_no).await;
+        world.fault(side, Call::Prepay, &order, FaultKind::DelayAnswer { ms: 2_000 });
+        let person = world.person(side);
+        let phone = world.tap(&order, &person);
+        let payer = async {
+            until("the number is open at the wallet", || async { world.numbers_created(&order) == 1 }).await;
+            world.pay_number(side, &number(&order, 1)).unwrap();
+            world.until_status(order_no, "SUCCESS").await
+        };
+        let (said, paid) = tokio::join!(phone, payer);
+        assert_refused(&said, "2101");
+        assert_eq!(paid["anomalies"], json!([]));
+    }
+    world
+}

@@ -1,0 +1,69 @@
+//! The broker's management API, for tests that disturb this deployment's own queues and connections.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::harness::{World, until};
+
+impl World {
+    pub async fn rabbit(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let admin =
+            std::env::var("PREPAY_TEST_AMQP_ADMIN_URL").expect("PREPAY_TEST_AMQP_ADMIN_URL is not set: run tests/run");
+        let mut request = self.phone.request(method, format!("{admin}/api/{path}"));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.expect("the management API answers");
+        let status = answer.status();
+        (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null))
+    }
+
+    fn orders_queue(&self) -> String {
+        format!("queues/%2f/{}.orders", self.settings.broker.prefix)
+    }
+
+    /// Sets the length of the orders queue as an operator does, and waits until the queue has it.
+    pub async fn limit_orders(&self, max: u32) {
+        let prefix = &self.settings.broker.prefix;
+        let definition = json!({ "max-length": max });
+        let policy =
+            json!({ "pattern": format!("^{prefix}\\.orders$"), "apply-to": "queues", "definition": definition });
+        self.rabbit(Method::PUT, &format!("policies/%2f/{prefix}-orders"), Some(policy)).await;
+        until("the policy is in force", || async {
+            let (_, queue) = self.rabbit(Method::GET, &self.orders_queue(), None).await;
+            queue["effective_policy_definition"]["max-length"] == json!(max)
+        })
+        .await;
+    }
+
+    pub async fn unlimit_orders(&self) {
+        let path = format!("policies/%2f/{}-orders", self.settings.broker.prefix);
+        self.rabbit(Method::DELETE, &path, None).await;
+    }
+
+    pub async fn delete_orders_queue(&self) {
+        let (status, answer) = self.rabbit(Method::DELETE, &self.orders_queue(), None).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{answer}");
+    }
+
+    /// The connection that hears this front's replies, by the name the API knows it by. It learns of one after a second or so.
+    pub async fn replies_connection(&self) -> String {
+        until("the front's reply queue is known", || async { self.known_replies_connection().await.is_some() }).await;
+        self.known_replies_connection().await.unwrap()
+    }
+
+    async fn known_replies_connection(&self) -> Option<String> {
+        let prefix = format!("{}.reply.", self.settings.broker.prefix);
+        let (_, queues) = self.rabbit(Method::GET, "queues/%2f", None).await;
+        let ours = |queue: &&Value| queue["name"].as_str().is_some_and(|name| name.starts_with(&prefix));
+        let name = queues.as_array()?.iter().find(ours)?["name"].as_str()?.to_owned();
+        let (_, queue) = self.rabbit(Method::GET, &format!("queues/%2f/{name}"), None).await;
+        queue["owner_pid_details"]["name"].as_str().map(str::to_owned)
+    }
+
+    pub async fn close_connection(&self, name: &str) {
+        let name = name.replace(' ', "%20").replace('>', "%3E");
+        let (status, answer) = self.rabbit(Method::DELETE, &format!("connections/{name}"), None).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{answer}");
+    }
+}

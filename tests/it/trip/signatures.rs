@@ -1,0 +1,163 @@
+//! Whose call it is: the signature of a merchant's request, its nonce, its keys and its addresses.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::future::join_all;
+use prepay::domain::id::{CustomerNo, KeyId};
+use reqwest::{Method, StatusCode};
+use simulator::RsaKey;
+
+use super::{
+    harness::{World, until},
+    orders_api::{ORDERS, assert_error},
+    shop::{Call, now_s, order_body},
+};
+
+pub async fn a_call_that_is_not_signed_as_published_is_401_with_our_time(world: World) -> World {
+    let body = order_body("A1").to_string();
+    let (shop, good) = (&world.shop, || world.shop.call(Method::POST, ORDERS, body.as_bytes()));
+    let set = |name: &str, value: &str| {
+        let mut call = good();
+        call.headers.iter_mut().find(|(known, _)| *known == name).unwrap().1 = value.to_owned();
+        call
+    };
+    let mut bad: Vec<(String, Call)> = Vec::new();
+    for at in 0..5 {
+        let mut missing = good();
+        let (name, value) = missing.headers.remove(at);
+        bad.push((format!("{name} missing"), missing));
+        let mut twice = good();
+        twice.headers.push((name, value));
+        bad.push((format!("{name} twice"), twice));
+        bad.push((format!("{name} empty"), set(name, "")));
+    }
+    for off in [-301_i64, 301, -86_400] {
+        let at = now_s().checked_add_signed(off + off.signum()).unwrap();
+        bad.push((format!("signed {off} s off"), shop.call_at(Method::POST, ORDERS, body.as_bytes(), at)));
+    }
+    for (name, value) in [
+        ("x-customer-no", "C9"),
+        ("x-customer-no", "c1"),
+        ("x-key-id", "k2"),
+        ("x-timestamp", "now"),
+        ("x-nonce", "another-nonce-0123456789"),
+        ("x-nonce", "short"),
+        ("x-nonce", "0123456789012345678901234567890123"),
+        ("x-signature", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ("x-signature", "not base64"),
+    ] {
+        bad.push((format!("{name}: {value}"), set(name, value)));
+    }
+    let later = (now_s() + 1).to_string();
+    bad.push(("another second than signed".into(), set("x-timestamp", &later)));
+    let bend = |what: &str, change: &dyn Fn(&mut Call)| {
+        let mut call = good();
+        change(&mut call);
+        (what.to_owned(), call)
+    };
+    bad.push(bend("body changed", &|call| call.body = body.replace("1999", "1").into_bytes()));
+    bad.push(bend("body longer", &|call| call.body.push(b' ')));
+    bad.push(bend("body gone", &|call| call.body.clear()));
+    bad.push(bend("query added", &|call| call.target.push_str("?a=b")));
+    bad.push(bend("path changed", &|call| call.target = format!("{ORDERS}/A1/links")));
+    let other_secret =
+        shop.call_signed(Method::POST, ORDERS, body.as_bytes(), now_s(), "k1", |_| STANDARD.encode([7; 32]));
+    bad.push(("another secret".into(), other_secret));
+    let hex = shop.call_signed(Method::POST, ORDERS, body.as_bytes(), now_s(), "k1", |_| "0".repeat(64));
+    bad.push(("hex".into(), hex));
+    for (what, call) in bad {
+        let said = world.shop.send(call).await;
+        assert!(said.0 == StatusCode::UNAUTHORIZED, "{what}: {said:?}");
+        assert_error(&said, 401, "1005");
+        let theirs = said.1["data"]["serverTime"].as_u64().unwrap();
+        assert!(theirs.abs_diff(now_s()) < 60, "{what}");
+    }
+    assert_eq!(world.place.rows_of("orders").await, 0);
+    // The edges of the window, and a query that was signed as sent.
+    for off in [-295_i64, 295] {
+        let call = shop.call_at(Method::POST, ORDERS, body.as_bytes(), now_s().checked_add_signed(off).unwrap());
+        assert_eq!(world.shop.send(call).await.0, StatusCode::OK, "{off}");
+    }
+    assert_eq!(world.shop.get("/api/v1/orders/A1?x=%2F&y").await.0, StatusCode::OK);
+    world
+}
+
+pub async fn a_nonce_is_taken_once(world: World) -> World {
+    let call = world.shop.call(Method::POST, ORDERS, order_body("A1").to_string().as_bytes());
+    let answers = join_all((0..5).map(|_| world.shop.send(call.clone()))).await;
+    assert_eq!(answers.iter().filter(|(status, _)| *status == StatusCode::OK).count(), 1, "{answers:#?}");
+    for said in answers.iter().filter(|(status, _)| *status != StatusCode::OK) {
+        assert_error(said, 401, "1005");
+    }
+    // Another merchant may use the same one: it is theirs.
+    let (other, _, _) = world.another_shop("C2").await;
+    let mut theirs = other.call(Method::GET, "/api/v1/orders/A1", b"");
+    assert_eq!(other.send(theirs.clone()).await.0, StatusCode::NOT_FOUND);
+    theirs.headers[3].1.clone_from(&call.headers[3].1);
+    assert_error(&other.send(theirs).await, 401, "1005");
+    world
+}
+
+pub async fn keys_are_rotated_and_each_is_checked_as_its_record_says(world: World) -> World {
+    let merchant = CustomerNo::parse("C1").unwrap();
+    let merchant = world.place.store.merchant_by_customer_no(&merchant).await.unwrap().unwrap();
+    let pair = RsaKey::generate().unwrap();
+    let rsa = KeyId::parse("rsa1").unwrap();
+    world.enroller().rsa_key(merchant.id, &rsa, &pair.public_key_pem()).await.unwrap();
+    assert!(
+        world.enroller().hmac_key(merchant.id, &KeyId::parse("k3").unwrap()).await.is_err(),
+        "two live keys at most"
+    );
+    let by_rsa =
+        || world.shop.call_signed(Method::GET, "/api/v1/orders/none", b"", now_s(), "rsa1", |text| pair.sign(text));
+    until("the new key is known", || async { world.shop.send(by_rsa()).await.0 == StatusCode::NOT_FOUND }).await;
+    assert_error(&world.shop.get("/api/v1/orders/none").await, 404, "2104");
+    // Which kind of key it is stands in its record: an HMAC with the public key's own text is no signature.
+    let pem = pair.public_key_pem();
+    let confused =
+        [pem.as_bytes().to_vec(), pem.trim().as_bytes().to_vec(), STANDARD.decode(pair.public_key_base64()).unwrap()];
+    for secret in confused {
+        let forged = world.shop.call_signed(Method::GET, "/api/v1/orders/none", b"", now_s(), "rsa1", |text| {
+            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &secret);
+            STANDARD.encode(aws_lc_rs::hmac::sign(&key, text))
+        });
+        assert_error(&world.shop.send(forged).await, 401, "1005");
+    }
+    let stranger = RsaKey::generate().unwrap();
+    let forged =
+        world.shop.call_signed(Method::GET, "/api/v1/orders/none", b"", now_s(), "rsa1", |text| stranger.sign(text));
+    assert_error(&world.shop.send(forged).await, 401, "1005");
+
+    let old = KeyId::parse("k1").unwrap();
+    assert!(world.place.store.set_merchant_key_live(merchant.id, &old, false).await.unwrap());
+    until("the retired key is refused", || async {
+        world.shop.get("/api/v1/orders/none").await.0 == StatusCode::UNAUTHORIZED
+    })
+    .await;
+    assert_eq!(world.shop.send(by_rsa()).await.0, StatusCode::NOT_FOUND);
+    world
+}
+
+pub async fn an_address_list_lets_in_whom_it_names(world: World) -> World {
+    let customer_no = CustomerNo::parse("C1").unwrap();
+    let mut merchant = world.place.store.merchant_by_customer_no(&customer_no).await.unwrap().unwrap();
+    for (list, status) in [
+        ("10.9.8.7", StatusCode::FORBIDDEN),
+        ("10.9.8.7, 127.0.0.1", StatusCode::NOT_FOUND),
+        ("nonsense", StatusCode::FORBIDDEN),
+    ] {
+        merchant.ip_list = Some(list.into());
+        assert!(world.place.store.update_merchant(&merchant).await.unwrap());
+        until("the list holds", || async { world.shop.get("/api/v1/orders/none").await.0 == status }).await;
+    }
+    let call = world.shop.call(Method::GET, "/api/v1/orders/none", b"");
+    assert_error(&world.shop.send(call.clone()).await, 403, "1006");
+    // What a caller says of itself opens nothing.
+    let mut claiming = world.shop.call(Method::GET, "/api/v1/orders/none", b"");
+    claiming.headers.push(("x-forwarded-for", "10.9.8.7".into()));
+    assert_error(&world.shop.send(claiming).await, 403, "1006");
+    // Whoever is not the merchant does not learn of the list.
+    let mut forged = world.shop.call(Method::GET, "/api/v1/orders/none", b"");
+    forged.headers[4].1 = "AAAA".into();
+    assert_error(&world.shop.send(forged).await, 401, "1005");
+    world
+}
