@@ -3,6 +3,7 @@
 //! The rooms, the trip and the invariants: `ARCHITECTURE.md` beside this file.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;

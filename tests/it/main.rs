@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 mod claims;
+mod cli;
 mod demo;
 mod house;
+mod processes;
 mod queue;
 mod store;
 mod trip;

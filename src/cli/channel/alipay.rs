@@ -1,0 +1,184 @@
+//! Accounts at Alipay.
+
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Parts, add_parts, open_parts, write_parts};
+use crate::{
+    cli::{
+        desk::Desk,
+        input::{Inputs, Source},
+        names,
+    },
+    domain::{
+        id::{AccountId, AppId, CustomerNo},
+        wallet::Wallet,
+    },
+    gateway::alipay::{
+        AlipayPublicKeys, AlipaySecrets, AlipaySettings, Mode, OpenIdField, PRODUCTION, PreferredId, Signing,
+    },
+};
+
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The merchant
+    #[arg(value_parser = names::customer_no)]
+    customer_no: CustomerNo,
+    /// APPID of the calling application
+    #[arg(long, value_parser = names::app_id)]
+    app_id: AppId,
+    /// The application's private key, PEM or base64; - is stdin
+    #[arg(long, value_name = "FILE")]
+    private_key_file: Source,
+    #[command(flatten)]
+    public_keys: PublicKeyArgs,
+    /// The application is a third party's, calling on the merchant's behalf
+    #[arg(long, requires = "app_auth_token_file")]
+    provider: bool,
+    /// The merchant's authorisation of that third party; - is stdin
+    #[arg(long, value_name = "FILE", requires = "provider")]
+    app_auth_token_file: Option<Source>,
+    /// The merchant's own APPID, as notices name it (auth_app_id)
+    #[arg(long, requires = "provider", value_parser = names::app_id)]
+    merchant_app_id: Option<AppId>,
+    /// Who is paid: 2088…, compared with what notices say
+    #[arg(long)]
+    seller_id: Option<String>,
+    /// Instead of https://openapi.alipay.com/gateway.do
+    #[arg(long, value_name = "URL")]
+    gateway_url: Option<String>,
+}
+
+/// How both sides sign: a public key, or certificates.
+#[derive(Debug, Args)]
+pub struct PublicKeyArgs {
+    /// Alipay's public key for this APPID, not the application's own; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["app_cert_file", "alipay_cert_file", "root_cert_file"])]
+    alipay_public_key_file: Option<Source>,
+    /// Certificate mode: the application's certificate (appCertPublicKey_….crt)
+    #[arg(long, value_name = "FILE", requires_all = ["alipay_cert_file", "root_cert_file"])]
+    app_cert_file: Option<Source>,
+    /// Certificate mode: Alipay's certificate (alipayCertPublicKey_RSA2.crt)
+    #[arg(long, value_name = "FILE", requires_all = ["app_cert_file", "root_cert_file"])]
+    alipay_cert_file: Option<Source>,
+    /// Certificate mode: Alipay's root certificates (alipayRootCert.crt)
+    #[arg(long, value_name = "FILE", requires_all = ["app_cert_file", "alipay_cert_file"])]
+    root_cert_file: Option<Source>,
+}
+
+impl PublicKeyArgs {
+    /// `None`: no key was given. Errors: half of them were.
+    pub fn read(&self, inputs: &mut Inputs) -> anyhow::Result<Option<(Signing, AlipayPublicKeys)>> {
+        if let Some(source) = &self.alipay_public_key_file {
+            let key = inputs.text("--alipay-public-key-file", source)?;
+            let keys = AlipayPublicKeys { alipay_public_key: Some(key), ..AlipayPublicKeys::default() };
+            return Ok(Some((Signing::PublicKey, keys)));
+        }
+        let (Some(app), Some(alipay), Some(root)) = (&self.app_cert_file, &self.alipay_cert_file, &self.root_cert_file)
+        else {
+            return Ok(None);
+        };
+        let keys = AlipayPublicKeys {
+            alipay_public_key: None,
+            alipay_certs: vec![inputs.text("--alipay-cert-file", alipay)?],
+            app_cert: Some(inputs.text("--app-cert-file", app)?),
+            root_cert: Some(inputs.text("--root-cert-file", root)?),
+        };
+        Ok(Some((Signing::Certificate, keys)))
+    }
+
+    /// Errors: none was given.
+    pub fn required(&self, inputs: &mut Inputs) -> anyhow::Result<(Signing, AlipayPublicKeys)> {
+        self.read(inputs)?.ok_or_else(|| {
+            anyhow::anyhow!(
+                "give --alipay-public-key-file, or --app-cert-file with --alipay-cert-file and --root-cert-file"
+            )
+        })
+    }
+}
+
+pub async fn add(desk: &Desk, args: AddArgs) -> anyhow::Result<()> {
+    desk.needs_back_key()?;
+    let mut inputs = Inputs::default();
+    let (signing, public_keys) = args.public_keys.required(&mut inputs)?;
+    let settings = AlipaySettings {
+        app_id: args.app_id.clone(),
+        mode: if args.provider { Mode::Provider } else { Mode::Own },
+        merchant_app_id: args.merchant_app_id,
+        signing,
+        seller_id: args.seller_id,
+        gateway_url: args.gateway_url.unwrap_or_else(|| PRODUCTION.to_owned()),
+        open_id_field: OpenIdField::default(),
+        preferred_id: PreferredId::default(),
+    };
+    let private_key = inputs.secret("--private-key-file", &args.private_key_file)?;
+    let token = inputs.optional_secret("--app-auth-token-file", args.app_auth_token_file.as_ref())?;
+    let secrets = AlipaySecrets {
+        private_key: private_key.expose_secret().to_owned(),
+        app_auth_token: token.map(|token| token.expose_secret().to_owned()),
+    };
+    let parts = parts(&settings, &public_keys, &secrets)?;
+    add_parts(desk, &args.customer_no, Wallet::Alipay, args.app_id.to_string(), parts).await
+}
+
+fn parts(settings: &AlipaySettings, public_keys: &AlipayPublicKeys, secrets: &AlipaySecrets) -> anyhow::Result<Parts> {
+    let settings = serde_json::to_string(settings)?;
+    // Read back, because that is where the numbers are checked.
+    AlipaySettings::from_json(&settings).map_err(anyhow::Error::msg)?;
+    let secrets = SecretString::from(serde_json::to_string(secrets)?);
+    Ok(Parts { settings, public_keys: public_keys.to_json(), secrets })
+}
+
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// The account's number in `prepay channel list`
+    #[arg(value_parser = names::account_id)]
+    id: AccountId,
+    /// The application's new private key; in certificate mode give the new certificates with it; - is stdin
+    #[arg(long, value_name = "FILE")]
+    private_key_file: Option<Source>,
+    #[command(flatten)]
+    public_keys: PublicKeyArgs,
+    /// The merchant's new authorisation; - is stdin
+    #[arg(long, value_name = "FILE")]
+    app_auth_token_file: Option<Source>,
+    /// Who is paid: 2088…
+    #[arg(long)]
+    seller_id: Option<String>,
+    /// Instead of https://openapi.alipay.com/gateway.do
+    #[arg(long, value_name = "URL")]
+    gateway_url: Option<String>,
+}
+
+/// Certificates of Alipay are pinned in addition; its one public key is replaced, because the console has one.
+pub async fn set(desk: &Desk, args: SetArgs) -> anyhow::Result<()> {
+    let (account, before) = open_parts(desk, args.id, Wallet::Alipay).await?;
+    let mut inputs = Inputs::default();
+    let mut settings = AlipaySettings::from_json(&before.settings).map_err(anyhow::Error::msg)?;
+    let mut keys = AlipayPublicKeys::from_json(&before.public_keys).map_err(anyhow::Error::msg)?;
+    let mut secrets = AlipaySecrets::from_json(before.secrets.expose_secret()).map_err(anyhow::Error::msg)?;
+
+    if let Some(source) = &args.private_key_file {
+        secrets.private_key = inputs.secret("--private-key-file", source)?.expose_secret().to_owned();
+    }
+    if let Some((signing, mut fresh)) = args.public_keys.read(&mut inputs)? {
+        settings.signing = signing;
+        for known in keys.alipay_certs {
+            if signing == Signing::Certificate && !fresh.alipay_certs.contains(&known) {
+                fresh.alipay_certs.push(known);
+            }
+        }
+        keys = fresh;
+    }
+    if let Some(source) = &args.app_auth_token_file {
+        let token = inputs.secret("--app-auth-token-file", source)?;
+        secrets.app_auth_token = Some(token.expose_secret().to_owned());
+    }
+    if args.seller_id.is_some() {
+        settings.seller_id = args.seller_id;
+    }
+    if let Some(url) = args.gateway_url {
+        settings.gateway_url = url;
+    }
+    write_parts(desk, &account, parts(&settings, &keys, &secrets)?).await
+}

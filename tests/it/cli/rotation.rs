@@ -1,0 +1,80 @@
+//! Keys that are changed while the deployment lives.
+
+mod on_sqlite {
+    use std::fs;
+
+    use crate::cli::deployment::Deployment;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn master_keys_are_changed_without_enrolling_anew() {
+        let mut at = Deployment::empty().await;
+        at.set("PREPAY_BROKER__URL", "embedded");
+        at.set("PREPAY_FRONT__PUBLIC_URL", "https://pay.example.com");
+        at.set_up().await;
+        at.enrol().await;
+        assert!(at.ok(&["key", "reseal"]).await.contains("0 sealed anew"));
+        for name in ["front", "back"] {
+            let (old, new) = (format!("{name}.key"), format!("{name}.new"));
+            at.ok(&["key", "master", "--out", &new]).await;
+            let both = [fs::read_to_string(at.path(&new)).unwrap(), fs::read_to_string(at.path(&old)).unwrap()];
+            fs::write(at.path(&old), both.concat()).unwrap();
+        }
+        let resealed = at.ok(&["key", "reseal"]).await;
+        // Front: the merchant's key and the payInfo key. Back: the code-hash key, two accounts, two mini-programs.
+        assert!(resealed.contains("front: 2 sealed anew, 0 were current"), "{resealed}");
+        assert!(resealed.contains("back: 5 sealed anew, 0 were current"), "{resealed}");
+        at.set("PREPAY_KEYS__FRONT_FILE", "front.new");
+        at.set("PREPAY_KEYS__BACK_FILE", "back.new");
+        let report = at.run(&["doctor"]).await;
+        assert_eq!(report.code, 0, "{}", report.out);
+        at.assert_no_secret_printed();
+        at.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_pay_info_key_verifies_before_it_signs() {
+        let mut at = Deployment::empty().await;
+        at.set("PREPAY_RELOAD_EVERY_MS", "60000");
+        at.set_up().await;
+        assert!(at.ok(&["key", "create", "payinfo"]).await.contains("key k2 verifies; it signs in 120 s"));
+        assert!(at.fails(&["key", "retire", "payinfo", "k1"]).await.contains("no other payinfo key signs yet"));
+        at.ok(&["key", "retire", "payinfo", "k2"]).await;
+        assert!(at.ok(&["key", "create", "payinfo", "--now", "--id", "next"]).await.contains("key next signs"));
+        at.ok(&["key", "retire", "payinfo", "k1"]).await;
+        let list = at.ok(&["key", "list"]).await;
+        let state = |id: &str| {
+            let line = list.lines().find(|line| line.starts_with("payinfo") && line.contains(&format!(" {id} ")));
+            line.unwrap().to_owned()
+        };
+        assert!(state("k1").contains("retired") && state("k2").contains("retired"), "{list}");
+        assert!(state("next").contains("in use"), "{list}");
+        at.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn keys_at_a_wallet_are_changed_and_the_old_ones_kept_beside() {
+        let mut at = Deployment::empty().await;
+        at.set("PREPAY_BROKER__URL", "embedded");
+        at.set("PREPAY_FRONT__PUBLIC_URL", "https://pay.example.com");
+        at.set_up().await;
+        let enrolled = at.enrol().await;
+        at.secret_file("apiv3.new", "0123456789abcdefghijklmnopqrstuv");
+        at.ok(&["channel", "set-wechat", "1", "--apiv3-key-file", "apiv3.new"]).await;
+        at.file("platform.pem", &enrolled.wechat.platform_certificate_pem);
+        at.ok(&["channel", "set-wechat", "1", "--platform-certificate-file", "platform.pem"]).await;
+        let shown = at.ok(&["channel", "show", "1"]).await;
+        assert!(shown.contains(&enrolled.wechat.public_key_id) && shown.contains("platform certificate"), "{shown}");
+        at.secret_file("secret.wrong", "00000000000000000000000000000000");
+        at.ok(&["mini-program", "set-secret", "1", "--app-secret-file", "secret.wrong"]).await;
+        let report = at.run(&["doctor"]).await;
+        assert!(report.code == 1 && report.out.contains("40125"), "{}", report.out);
+        at.ok(&["mini-program", "set-secret", "1", "--app-secret-file", "app.secret"]).await;
+        for command in ["disable", "enable"] {
+            at.ok(&["channel", command, "2"]).await;
+            at.ok(&["mini-program", command, "2"]).await;
+            at.ok(&["merchant", command, "C1"]).await;
+        }
+        at.assert_no_secret_printed();
+        at.stop().await;
+    }
+}

@@ -1,0 +1,7 @@
+//! Roles in processes of their own: what they do together, and what is left when one of them goes.
+
+mod fleet;
+mod killed;
+mod phones;
+mod together;
+mod turns;
