@@ -1,5 +1,7 @@
 //! What a command ended in: exactly what a phone may be told.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::id::AppId;
@@ -131,6 +133,12 @@ pub enum Outcome {
 impl Outcome {
     pub const fn refused(refusal: Refusal) -> Self {
         Self::Refused { refusal }
+    }
+
+    /// No room for now; whole seconds, one at least.
+    pub fn busy(retry_in: Duration) -> Self {
+        let seconds = retry_in.as_millis().div_ceil(1000);
+        Self::Busy { retry_after_s: u32::try_from(seconds).unwrap_or(u32::MAX).max(1) }
     }
 
     /// The label of metrics and logs.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{StepError, prepay::Run, registry::Channel};
+use super::{StepError, budget::NoRoom, prepay::Run, registry::Channel};
 use crate::{
     domain::{
         account::MiniProgram,
@@ -65,8 +65,9 @@ impl Run<'_> {
         let waiting_since = steps.now();
         loop {
             let now = steps.now();
-            // Before the row: a command that finds no room must leave the code good.
-            let permit = channel.logins.admit(now);
+            // Before the row: a command that finds no room must leave the code good, and one whose payer is bought must not be
+            // told afterwards that there is no room for the payment.
+            let room = self.room_for_payment(order, channel).and_then(|()| channel.logins.admit(now));
             match store.begin_exchange(app, hash, order.id, command.id, now).await? {
                 Exchange::Known(payer) => return Ok(Ok(payer)),
                 Exchange::OtherOrder | Exchange::Refused => {
@@ -82,9 +83,12 @@ impl Run<'_> {
                 }
                 Exchange::Running { .. } => return Ok(Err(self.settle(Outcome::Processing).await?)),
                 Exchange::Started => {
-                    let Ok(permit) = permit else {
-                        store.abandon_exchange(app, hash, command.id).await?;
-                        return Ok(Err(self.settle(Outcome::Busy { retry_after_s: 1 }).await?));
+                    let permit = match room {
+                        Ok(permit) => permit,
+                        Err(no_room) => {
+                            store.abandon_exchange(app, hash, command.id).await?;
+                            return Ok(Err(self.settle(Outcome::busy(no_room.retry_in)).await?));
+                        }
                     };
                     let Ok(gateway) = channel.gateway() else {
                         store.abandon_exchange(app, hash, command.id).await?;
@@ -105,6 +109,14 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// Places for every wallet call that may follow the exchange: at the account that is to be paid, and at that of a number
+    /// which has to be closed first.
+    fn room_for_payment(&self, order: &Order, channel: &Channel) -> Result<(), NoRoom> {
+        self.room(channel)?;
+        let open = order.payable_attempt().and_then(|attempt| self.steps.registry.channel(attempt.account));
+        open.map_or(Ok(()), |open| self.room(&open).map(drop))
     }
 
     /// The payer is in hand and the code is spent: a store that fails is waited for right here, or the login would be lost.

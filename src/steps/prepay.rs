@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Change, StepError, Steps,
-    budget::Permit,
+    budget::{NoRoom, Permit},
     plan::{self, Asker, Plan},
     query::Answer,
     registry::Channel,
@@ -23,7 +23,7 @@ use crate::{
         account::MiniProgram,
         attempt::{Attempt, AttemptState, Retirement, Ticket, ask_again_in},
         command::PrepayCommand,
-        id::{AttemptNo, MiniProgramId},
+        id::{AccountId, AttemptNo, MiniProgramId},
         order::{Order, OrderEvent, OrderState},
         outcome::{Outcome, Refusal},
         payer::Payer,
@@ -49,7 +49,7 @@ impl Steps {
     ///
     /// Errors: [`StepError`]; the message is kept and comes again, or is parked.
     pub async fn prepay(&self, command: &PrepayCommand) -> Result<Outcome, StepError> {
-        let run = Run { steps: self, command, waiting_since: self.now(), wallet_called: AtomicBool::new(false) };
+        let run = Run { steps: self, command, waiting_since: self.now(), wallet_called: AtomicBool::new(false), rooms: Mutex::default() };
         run.to_outcome().await
     }
 }
@@ -72,7 +72,7 @@ impl Steps {
 pub(super) struct Held {
     pub order: Box<Order>,
     pub channel: Arc<Channel>,
-    pub permit: Permit,
+    pub permit: Arc<Permit>,
 }
 
 /// A command on its way.
@@ -83,6 +83,8 @@ pub(super) struct Run<'a> {
     /// Whether a wallet may have been called for this command, in this life or an earlier one: then nothing may be told that
     /// means "nothing was done".
     pub(super) wallet_called: AtomicBool,
+    /// The places taken at channel accounts, kept to the command's end: whoever was let in is not turned away half-way.
+    rooms: Mutex<Vec<(AccountId, Arc<Permit>)>>,
 }
 
 impl Run<'_> {
@@ -142,6 +144,8 @@ impl Run<'_> {
 
     /// Another command holds the order: look again for two seconds in all, then let the phone ask again.
     async fn wait_for_other(&self) -> Result<Round, StepError> {
+        // Whoever waits calls no wallet, and leaves its places to those who do.
+        self.rooms().clear();
         while self.steps.now().since(self.waiting_since) < self.steps.settings.wait_for_other {
             tokio::time::sleep(LOOK_AGAIN).await;
             let order = self.steps.order(self.command.order).await?;
@@ -189,7 +193,7 @@ impl Run<'_> {
                 return self.refuse(Refusal::OrderRefused).await;
             }
         };
-        let permit = match channel.payments.admit(now) {
+        let permit = match self.room(channel) {
             Ok(permit) => permit,
             Err(no_room) => return self.busy(no_room.retry_in).await,
         };
@@ -384,7 +388,7 @@ impl Run<'_> {
     async fn ask_then_hand_out(&self, order: &Order, no: AttemptNo, ticket: &Ticket) -> Result<Round, StepError> {
         let Some(channel) = self.channel_of(order, no) else { return self.refuse(Refusal::InternalError).await };
         let now = self.steps.now();
-        let Ok(permit) = channel.payments.admit(now) else {
+        let Ok(permit) = self.room(&channel) else {
             // The wallet cannot be asked right now; the same payer's same number is paid once all the same.
             return self.hand_out(order, no, ticket).await;
         };
@@ -410,13 +414,28 @@ impl Run<'_> {
         }
     }
 
+    /// A place at an account's payments: this command's own if it has one.
+    pub(super) fn room(&self, channel: &Channel) -> Result<Arc<Permit>, NoRoom> {
+        let mut rooms = self.rooms();
+        if let Some((_, held)) = rooms.iter().find(|(account, _)| *account == channel.account.id) {
+            return Ok(held.clone());
+        }
+        let permit = Arc::new(channel.payments.admit(self.steps.now())?);
+        rooms.push((channel.account.id, permit.clone()));
+        Ok(permit)
+    }
+
+    fn rooms(&self) -> std::sync::MutexGuard<'_, Vec<(AccountId, Arc<Permit>)>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Room at the number's channel account and the order's lease, or what the command comes to without them.
     pub(super) async fn hold(&self, order: &Order, no: AttemptNo) -> Result<Result<Held, Round>, StepError> {
         let Some(channel) = order.attempt(no).and_then(|attempt| self.steps.registry.channel(attempt.account)) else {
             return Ok(Err(self.refuse(Refusal::InternalError).await?));
         };
         let now = self.steps.now();
-        let permit = match channel.payments.admit(now) {
+        let permit = match self.room(&channel) {
             Ok(permit) => permit,
             Err(no_room) => return Ok(Err(self.busy(no_room.retry_in).await?)),
         };

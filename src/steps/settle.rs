@@ -29,8 +29,7 @@ impl Run<'_> {
     }
 
     pub(super) async fn busy(&self, retry_in: Duration) -> Result<Round, StepError> {
-        let retry_after_s = u32::try_from(retry_in.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-        self.nothing_done(Outcome::Busy { retry_after_s }).await
+        self.nothing_done(Outcome::busy(retry_in)).await
     }
 
     /// *Busy* and *expired* tell the phone that nothing was done; after a wallet call the truth is *processing*.

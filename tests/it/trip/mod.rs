@@ -141,6 +141,7 @@ on_every_place! {
         ;
     queue_gone:
         a_full_front_says_so_at_once,
+        a_merchant_without_room_is_told_before_its_payers_code_is_spent,
         a_merchants_excess_is_429_and_its_own,
         one_orders_excess_is_3005_and_its_own,
         a_full_queue_is_told_at_once_and_calls_no_wallet,

@@ -68,6 +68,32 @@ pub async fn a_full_front_says_so_at_once(world: World) -> World {
     world
 }
 
+pub async fn a_merchant_without_room_is_told_before_its_payers_code_is_spent(world: World) -> World {
+    let world = world.restart(|settings| settings.worker.account_in_flight_max = 1).await;
+    for side in Side::BOTH {
+        let first = world.shop.new_order(&format!("{}1", side.name())).await;
+        let second = world.shop.new_order(&format!("{}2", side.name())).await;
+        world.fault(side, Call::Prepay, &first, FaultKind::Delay { ms: 3_000 });
+        let (holder, shed) = (world.person(side), world.person(side));
+        let body = world.login_body(&second, &shed);
+        let sheds = async {
+            until("the first call is at the wallet", || async { world.sim.ledger().prepays_of(&number(&first, 1)) == 1 })
+                .await;
+            timed(&world, &body).await
+        };
+        let (held, (said, took)) = tokio::join!(world.tap(&first, &holder), sheds);
+        said.assert_busy(503);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_ready(&held);
+        assert_no_wallet_called(&world, &second);
+        let code = body["code"].as_str().unwrap();
+        assert_eq!(world.sim.ledger().exchanges_of(code), 0, "the code of a shed call is still good");
+        world.pay_patiently(&body).await;
+        assert_eq!(world.sim.ledger().exchanges_of(code), 1);
+    }
+    world
+}
+
 pub async fn a_merchants_excess_is_429_and_its_own(world: World) -> World {
     let (other, _, _) = world.another_shop("C2").await;
     let made = orders_and_bodies(&world, 6).await;
