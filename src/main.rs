@@ -1,8 +1,7 @@
-//! The `prepay` binary: everything is in the library, so that tests can reach it.
+//! The `prepay` binary: everything is in the library, so that tests can reach it, and so that nothing is compiled twice.
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    prepay::cli::main().await
+fn main() -> ExitCode {
+    prepay::cli::main()
 }

@@ -76,6 +76,9 @@ enum Command {
 }
 
 /// Runs what the arguments say. Exit codes: 0 done, 1 not done (one line on stderr says why), 2 wrong usage.
+///
+/// The runtime is made here and not in `main.rs`: what a binary awaits is compiled into the binary once more.
+#[tokio::main]
 pub async fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli).await {

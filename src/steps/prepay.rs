@@ -49,7 +49,13 @@ impl Steps {
     ///
     /// Errors: [`StepError`]; the message is kept and comes again, or is parked.
     pub async fn prepay(&self, command: &PrepayCommand) -> Result<Outcome, StepError> {
-        let run = Run { steps: self, command, waiting_since: self.now(), wallet_called: AtomicBool::new(false), rooms: Mutex::default() };
+        let run = Run {
+            steps: self,
+            command,
+            waiting_since: self.now(),
+            wallet_called: AtomicBool::new(false),
+            rooms: Mutex::default(),
+        };
         run.to_outcome().await
     }
 }

@@ -3,6 +3,7 @@
 mod answers_lost;
 mod basics;
 mod caller;
+mod forgeries;
 pub mod harness;
 mod invariants;
 mod modes;
@@ -138,6 +139,9 @@ on_every_place! {
         a_page_that_asks_all_the_time_does_not_hammer_the_wallet,
         a_payment_nobody_hears_of_is_found_by_asking,
         a_notice_before_the_prepays_answer_pays,
+        ;
+    forgeries:
+        no_change_to_a_genuine_notice_is_taken,
         ;
     queue_gone:
         a_full_front_says_so_at_once,

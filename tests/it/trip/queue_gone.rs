@@ -77,8 +77,10 @@ pub async fn a_merchant_without_room_is_told_before_its_payers_code_is_spent(wor
         let (holder, shed) = (world.person(side), world.person(side));
         let body = world.login_body(&second, &shed);
         let sheds = async {
-            until("the first call is at the wallet", || async { world.sim.ledger().prepays_of(&number(&first, 1)) == 1 })
-                .await;
+            until("the first call is at the wallet", || async {
+                world.sim.ledger().prepays_of(&number(&first, 1)) == 1
+            })
+            .await;
             timed(&world, &body).await
         };
         let (held, (said, took)) = tokio::join!(world.tap(&first, &holder), sheds);

@@ -73,6 +73,14 @@ impl Alipay {
         });
     }
 
+    /// One notice of the trade's present state, freshly signed, for a test to tamper with; `None` without trade or address.
+    pub fn notice_to_send(&self, app_id: &str, out_trade_no: &str) -> Option<Outgoing> {
+        let trade = self.trade(app_id, out_trade_no)?;
+        let url = trade.notify_url.clone()?;
+        let notice = self.notice(&mut self.book(), &trade)?;
+        Some(self.outgoing(&notice, &url, &Plan(Vec::new())))
+    }
+
     /// Delivers a notice of the trade's present state at once, with the lies named, and tells what came back.
     ///
     /// Errors: why nothing could be sent or nothing came back, in words.
