@@ -142,6 +142,11 @@ impl Deployment {
         }
     }
 
+    /// What was handed in and must show up nowhere.
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
+
     pub fn printed(&self) -> String {
         self.printed.lock().unwrap().clone()
     }
@@ -336,6 +341,13 @@ impl Process {
             assert!(Instant::now() < deadline, "{} does not end: {}", self.role, self.logged());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What its operations listener answers with.
+    pub async fn metrics(&self) -> String {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.get(format!("http://{}/metrics", self.operations)).send().await.unwrap();
+        answer.text().await.unwrap()
     }
 
     pub fn logged(&self) -> String {

@@ -1,5 +1,6 @@
 //! Roles in processes of their own: what they do together, and what is left when one of them goes.
 
+mod canary;
 mod fleet;
 mod killed;
 mod phones;
