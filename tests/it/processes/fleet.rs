@@ -25,6 +25,11 @@ impl Fleet {
     pub const SCHEDULER: usize = 4;
 
     pub async fn start(place: &Place) -> Self {
+        Self::start_with(place, &[]).await
+    }
+
+    /// With further settings.
+    pub async fn start_with(place: &Place, more: &[(&str, &str)]) -> Self {
         let mut at = Deployment::empty().await;
         let fronts = [free_addr(), free_addr()];
         let prefix = format!("fleet-{}", uuid::Uuid::now_v7().simple());
@@ -38,6 +43,9 @@ impl Fleet {
         at.set("PREPAY_BROKER__PREFIX", &prefix);
         at.set("PREPAY_FRONT__PUBLIC_URL", format!("http://{}", fronts[0]));
         at.set("PREPAY_FRONT__ALLOW_PRIVATE_NOTIFY_URLS", "true");
+        for (variable, value) in more {
+            at.set(variable, *value);
+        }
         at.set_up().await;
         let mut enrolled = at.enrol().await;
         enrolled.shop.base_url = format!("http://{}", fronts[0]);

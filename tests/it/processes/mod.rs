@@ -2,6 +2,7 @@
 
 mod canary;
 mod fleet;
+mod keys_in_life;
 mod killed;
 mod phones;
 mod together;
