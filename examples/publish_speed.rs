@@ -9,20 +9,15 @@ use std::{
     time::Duration,
 };
 
-use prepay::{
-    domain::{
-        command::{IdentifyId, Identity, PrepayCommand},
-        id::{CommandId, MerchantId, OrderId},
-        time::Timestamp,
-        wallet::Wallet,
-    },
-    queue::{
-        Broker, Envelope, Health, Published, QueueName,
-        rabbitmq::{BrokerUrl, RabbitBroker, RabbitSettings},
-        topology::TopologySettings,
-    },
+use prepay::queue::{
+    Broker, Health, Published, QueueName,
+    rabbitmq::{BrokerUrl, RabbitBroker, RabbitSettings},
+    topology::TopologySettings,
 };
 use tokio::{task::JoinSet, time::Instant};
+
+#[path = "../tests/it/queue/sample.rs"]
+mod sample;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -56,7 +51,7 @@ async fn one_round(url: BrokerUrl, publish_channels: u16, callers: u16, span: Du
         publishing.spawn(async move {
             let (mut mine, mut failed) = (Vec::new(), 0_u32);
             while begun.elapsed() < span {
-                let envelope = command();
+                let envelope = sample::command();
                 let sent = Instant::now();
                 match broker.publish(&envelope, Duration::from_secs(10)).await {
                     Published::Kept => mine.push(sent.elapsed()),
@@ -80,16 +75,4 @@ async fn one_round(url: BrokerUrl, publish_channels: u16, callers: u16, span: Du
     let rate = times.len() as f64 / took.as_secs_f64();
     println!("{publish_channels:>8}  {callers:>7}  {rate:>11.0}  {:>6.2}  {:>6.2}  {failed:>8}", at(500), at(990));
     Ok(())
-}
-
-fn command() -> Envelope {
-    Envelope::prepay(PrepayCommand {
-        id: CommandId::fresh(),
-        order: OrderId::fresh(),
-        merchant: MerchantId(1),
-        wallet: Wallet::WechatPay,
-        generation: 0,
-        identity: Identity::IdentifyId(IdentifyId("oUpF8uMuAJO_M2pxb1Q9zNjWeS6o".to_owned())),
-        not_after: Timestamp::from_secs(4_000_000_000),
-    })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -34,7 +35,60 @@ pub fn log_to_stderr(filter: &str, format: LogFormat) -> Result<(), String> {
     result.map_err(|error| format!("logging is set up already: {error}"))
 }
 
-static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// What a metric is to Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric, as operators know it.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Never an id, a number or anything else that a caller chooses: each value of a label is a series for ever.
+    pub labels: &'static [&'static str],
+    /// Told to Prometheus as HELP.
+    pub help: &'static str,
+}
+
+const fn metric(kind: Kind, name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind, labels, help }
+}
+
+/// Every metric there is. Dashboards and alarms are made of these names; one that is not here is a test that fails.
+pub const METRICS: &[Metric] = &[
+    metric(Kind::Counter, "prepay_accepted_total", &["wallet"], "Phones' calls the broker confirmed (front)"),
+    metric(Kind::Counter, "prepay_shed_total", &["reason"], "Phones' calls not let in, 429, 503 or 3005 (front)"),
+    metric(Kind::Gauge, "prepay_waiting", &[], "Phones' calls that wait for an answer now (front)"),
+    metric(
+        Kind::Counter,
+        "prepay_published_total",
+        &["outcome"],
+        "Order commands: kept, unknown, or why refused (front)",
+    ),
+    metric(
+        Kind::Counter,
+        "prepay_answers_total",
+        &["wallet", "class"],
+        "What waits ended in, joined calls once (front)",
+    ),
+    metric(Kind::Counter, "prepay_notices_total", &["wallet", "verdict"], "Wallets' notifications (front)"),
+    metric(Kind::Counter, "prepay_replies_total", &["waited"], "Replies heard, and whether one still waited (front)"),
+    metric(Kind::Counter, "prepay_looked_up_total", &[], "Outcomes found in the store, their reply lost (front)"),
+    metric(Kind::Counter, "prepay_outcomes_total", &["wallet", "class"], "What commands ended in (worker)"),
+    metric(Kind::Counter, "prepay_parked_total", &[], "Messages set aside for a person (worker)"),
+    metric(Kind::Histogram, "prepay_exchange_seconds", &["wallet"], "Login code to payer, at the wallet (worker)"),
+    metric(Kind::Histogram, "prepay_prepay_seconds", &["wallet"], "A payment opened, at the wallet (worker)"),
+    metric(Kind::Histogram, "prepay_query_seconds", &["wallet"], "A number asked about (worker, scheduler)"),
+    metric(Kind::Gauge, "prepay_queue_ready", &["queue"], "Messages that wait, asked at each scrape (every role)"),
+    metric(Kind::Gauge, "prepay_queue_consumers", &["queue"], "Consumers of a queue (every role)"),
+    metric(Kind::Gauge, "prepay_clock_offset_ms", &[], "Database time less this machine's (every role)"),
+];
 
 /// Installs the metrics of this process, once; several calls (tests) share one recorder.
 ///
@@ -43,7 +97,7 @@ pub fn install_metrics() -> Result<(), String> {
     const SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0];
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _one = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    if METRICS.get().is_some() {
+    if HANDLE.get().is_some() {
         return Ok(());
     }
     let handle = PrometheusBuilder::new()
@@ -51,10 +105,17 @@ pub fn install_metrics() -> Result<(), String> {
         .map_err(|error| error.to_string())?
         .install_recorder()
         .map_err(|error| error.to_string())?;
-    METRICS.set(handle).map_err(|_| "metrics are installed already".to_owned())
+    for Metric { name, kind, help, .. } in METRICS.iter().copied() {
+        match kind {
+            Kind::Counter => describe_counter!(name, help),
+            Kind::Gauge => describe_gauge!(name, help),
+            Kind::Histogram => describe_histogram!(name, help),
+        }
+    }
+    HANDLE.set(handle).map_err(|_| "metrics are installed already".to_owned())
 }
 
 /// Renders them as Prometheus reads them; `None` before [`install_metrics`].
 pub fn metrics() -> Option<PrometheusHandle> {
-    METRICS.get().cloned()
+    HANDLE.get().cloned()
 }

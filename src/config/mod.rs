@@ -3,7 +3,7 @@
 mod rooms;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::{
-    front::{AdmissionSettings, FrontSettings},
+    front::{AdmissionSettings, FrontSettings, Proxies},
     gateway::http::HttpSettings,
     scheduler::SchedulerSettings,
     steps::budget::BudgetSettings,
@@ -88,7 +88,7 @@ pub struct FrontPart {
     pub calls_burst: NonZeroU32,
     pub order_per_second: NonZeroU32,
     pub order_burst: NonZeroU32,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Proxies,
     pub allow_private_notify_urls: bool,
 }
 
@@ -195,7 +195,7 @@ impl Default for FrontPart {
             calls_burst: admission.calls_burst,
             order_per_second: admission.order_per_second,
             order_burst: admission.order_burst,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Proxies::default(),
             allow_private_notify_urls: false,
         }
     }
@@ -356,7 +356,7 @@ mod tests {
         let settings = read(&[
             ("PREPAY_FRONT__WAIT_MS", "9000"),
             ("PREPAY_DATABASE__URL", "postgres://u:p@db/prepay"),
-            ("PREPAY_FRONT__TRUSTED_PROXIES", "10.0.0.1,10.0.0.2"),
+            ("PREPAY_FRONT__TRUSTED_PROXIES", "10.0.0.1,10.1.0.0/16"),
             ("PREPAY_FRONT__PUBLIC_URL", "https://pay.example.com/"),
             ("PREPAY_LOG__FORMAT", "json"),
             ("PREPAY_TEST_AMQP_URL", "somebody else's"),
@@ -365,7 +365,7 @@ mod tests {
         .unwrap();
         assert_eq!(settings.front.wait_ms, 9_000);
         assert_eq!(settings.database.url.expose_secret(), "postgres://u:p@db/prepay");
-        assert_eq!(settings.front.trusted_proxies.len(), 2);
+        assert_eq!(settings.front.trusted_proxies, Proxies::parse(["10.0.0.1", "10.1.0.0/16"]).unwrap());
         assert_eq!(settings.public_url().unwrap(), "https://pay.example.com");
         assert_eq!(settings.log.format, LogFormat::Json);
     }
@@ -378,6 +378,8 @@ mod tests {
             ("PREPAY_FRONT__WAIT", "1", "unknown field"),
             ("PREPAY_DATABASE__URL", "oracle://x", "database.url must begin with"),
             ("PREPAY_BROKER__URL", "http://x", "broker.url must be"),
+            ("PREPAY_FRONT__TRUSTED_PROXIES", "10.0.0.1,ingress", "front.trusted_proxies: \"ingress\" is neither"),
+            ("PREPAY_FRONT__TRUSTED_PROXIES", "0.0.0.0/0", "0.0.0.0/0 holds every address"),
         ] {
             let error = format!("{:#}", read(&[(variable, value)]).unwrap_err());
             assert!(error.contains(says), "{variable}: {error}");

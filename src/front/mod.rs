@@ -33,12 +33,14 @@ mod notify;
 mod orders;
 mod page;
 mod pay;
+mod proxies;
 mod request;
 mod routes;
 mod wait;
 
 pub use admission::AdmissionSettings;
 pub use keyring::Keyring;
+pub use proxies::{Proxies, ProxyError};
 
 /// Bounds and addresses of a front.
 #[derive(Debug, Clone)]
@@ -57,7 +59,7 @@ pub struct FrontSettings {
     /// Whether merchants' notify URLs may be http or point to private addresses (demo and tests).
     pub allow_private_notify_urls: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<std::net::IpAddr>,
+    pub trusted_proxies: Proxies,
 }
 
 impl Default for FrontSettings {
@@ -70,7 +72,7 @@ impl Default for FrontSettings {
             result_wait: Duration::from_secs(3),
             admission: AdmissionSettings::default(),
             allow_private_notify_urls: false,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Proxies::default(),
         }
     }
 }

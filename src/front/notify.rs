@@ -28,6 +28,7 @@ pub async fn notify(front: &Arc<Front>, wallet: Wallet, account: AccountId, mut 
         Ok(body) => body,
         Err(why) => {
             tracing::info!(%wallet, %account, ?why, "a notice could not be read");
+            count(wallet, "unreadable");
             return written(verifier.rejected());
         }
     };
@@ -50,9 +51,12 @@ pub async fn notify(front: &Arc<Front>, wallet: Wallet, account: AccountId, mut 
             Err("forged")
         }
     };
-    metrics::counter!("prepay_notices_total", "wallet" => wallet.as_str(), "verdict" => verdict.err().unwrap_or("kept"))
-        .increment(1);
+    count(wallet, verdict.err().unwrap_or("kept"));
     written(if verdict.is_ok() { verifier.accepted() } else { verifier.rejected() })
+}
+
+fn count(wallet: Wallet, verdict: &'static str) {
+    metrics::counter!("prepay_notices_total", "wallet" => wallet.as_str(), "verdict" => verdict).increment(1);
 }
 
 /// Kept by the broker, or told to the wallet as failed: it sends again.

@@ -302,6 +302,10 @@ pub struct Process {
 }
 
 impl Process {
+    pub fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", self.operations)
+    }
+
     pub async fn until_ready(&mut self) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("http://{}/readyz", self.operations);

@@ -1,9 +1,9 @@
 //! Roles in processes of their own: what they do together, and what is left when one of them goes.
 
 mod canary;
-mod fleet;
+pub mod fleet;
 mod keys_in_life;
 mod killed;
-mod phones;
+pub mod phones;
 mod together;
 mod turns;

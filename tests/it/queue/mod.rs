@@ -1,24 +1,26 @@
 //! The road between fronts and workers: one contract, kept by both brokers, and what only a real one can do to us.
 
 mod contract;
-mod node;
+pub mod node;
 mod on_embedded;
 mod on_rabbitmq;
+mod policies;
 mod proxy;
-mod rabbit;
+pub mod rabbit;
+mod sample;
 
 use std::{future::Future, time::Duration};
 
 use prepay::{
     domain::{
-        command::{IdentifyId, Identity, PrepayCommand},
-        id::{AccountId, CommandId, MerchantId, OrderId},
-        time::Timestamp,
+        id::{AccountId, CommandId},
         wallet::Wallet,
     },
     queue::{Broker, Deliveries, Delivery, Envelope, NoticeMessage, Published, QueueName, SharedBroker},
 };
 use tokio::time::{Instant, sleep, timeout};
+
+use self::sample::command;
 
 /// What a test waits for comes within this, on a busy machine too.
 const SOON: Duration = Duration::from_secs(20);
@@ -26,18 +28,6 @@ const SOON: Duration = Duration::from_secs(20);
 const A_WHILE: Duration = Duration::from_millis(300);
 /// A caller's patience.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-fn command() -> Envelope {
-    Envelope::prepay(PrepayCommand {
-        id: CommandId::fresh(),
-        order: OrderId::fresh(),
-        merchant: MerchantId(1),
-        wallet: Wallet::WechatPay,
-        generation: 0,
-        identity: Identity::IdentifyId(IdentifyId("oUpF8uMuAJO_M2pxb1Q9zNjWeS6o".to_owned())),
-        not_after: Timestamp::from_secs(4_000_000_000),
-    })
-}
 
 fn notice() -> Envelope {
     Envelope::notice(NoticeMessage { account: AccountId(1), wallet: Wallet::Alipay, raw: "{}".to_owned() })

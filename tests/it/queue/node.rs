@@ -42,6 +42,10 @@ impl Node {
         }
     }
 
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Needs no sweeping: the node goes with everything on it.
     pub fn rabbit(&self) -> Rabbit {
         Rabbit::at(self.url.clone(), self.admin.clone())

@@ -1,7 +1,9 @@
 //! Whole trips: a phone's call through front, queue and worker to a simulated wallet and back.
 
 mod answers_lost;
+mod bad_input;
 mod basics;
+mod broker_away;
 mod caller;
 mod forgeries;
 pub mod harness;
@@ -16,6 +18,7 @@ mod rabbit;
 pub mod shop;
 mod sides;
 mod signatures;
+mod watched;
 
 /// Makes one module per place, each with all tests: a database and a broker, named in the path.
 macro_rules! on_every_place {
@@ -125,6 +128,7 @@ on_every_place! {
         a_nonce_is_taken_once,
         keys_are_rotated_and_each_is_checked_as_its_record_says,
         an_address_list_lets_in_whom_it_names,
+        an_address_list_is_judged_by_what_our_own_proxies_say,
         ;
     notices:
         a_notice_pays_and_its_repeats_change_nothing,
@@ -142,6 +146,15 @@ on_every_place! {
         ;
     forgeries:
         no_change_to_a_genuine_notice_is_taken,
+        ;
+    bad_input:
+        what_is_not_http_is_refused_without_words_and_disturbs_nobody,
+        what_a_merchants_server_sends_that_is_no_order_is_told,
+        what_is_no_notice_is_refused_in_the_wallets_words,
+        a_slow_body_is_given_up_on_every_road,
+        ;
+    watched:
+        metrics_say_what_happens_and_name_nobody,
         ;
     queue_gone:
         a_full_front_says_so_at_once,

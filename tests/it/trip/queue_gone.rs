@@ -14,12 +14,12 @@ use super::{
     sides::{Side, number},
 };
 
-fn n(n: u32) -> NonZeroU32 {
+pub(super) fn n(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap()
 }
 
 /// A known payer's call for each of so many orders.
-async fn orders_and_bodies(world: &World, count: usize) -> Vec<(Value, Value)> {
+pub(super) async fn orders_and_bodies(world: &World, count: usize) -> Vec<(Value, Value)> {
     let mut made = Vec::new();
     for at in 0..count {
         let order = world.shop.new_order(&format!("A{at}")).await;
@@ -30,14 +30,14 @@ async fn orders_and_bodies(world: &World, count: usize) -> Vec<(Value, Value)> {
     made
 }
 
-async fn timed(world: &World, body: &Value) -> (Said, Duration) {
+pub(super) async fn timed(world: &World, body: &Value) -> (Said, Duration) {
     let started = Instant::now();
     let said = world.pay_said(body).await;
     (said, started.elapsed())
 }
 
 /// What was answered 503 or 429 called no wallet.
-fn assert_no_wallet_called(world: &World, order: &Value) {
+pub(super) fn assert_no_wallet_called(world: &World, order: &Value) {
     let lines = world.sim.ledger().of_number(&number(order, 1));
     assert!(lines.is_empty(), "{lines:#?}");
 }
@@ -139,7 +139,7 @@ pub async fn one_orders_excess_is_3005_and_its_own(world: World) -> World {
     world
 }
 
-/// A queue of one place, a worker with one hand: what does not fit is told at once, what was accepted gets its outcome.
+/// A queue of one place, as the printed policy sets it; a worker with one hand: what does not fit is told at once, what was accepted gets its outcome.
 pub async fn a_full_queue_is_told_at_once_and_calls_no_wallet(world: World) -> World {
     let world = world
         .restart(|settings| {
@@ -148,7 +148,7 @@ pub async fn a_full_queue_is_told_at_once_and_calls_no_wallet(world: World) -> W
         })
         .await;
     if world.via == Via::Rabbitmq {
-        world.limit_orders(1).await;
+        world.import_definitions().await;
     }
     let made = orders_and_bodies(&world, 12).await;
     world.fault(Side::Wechat, Call::Prepay, &made[0].0, FaultKind::Delay { ms: 5_000 });
@@ -174,7 +174,7 @@ pub async fn a_full_queue_is_told_at_once_and_calls_no_wallet(world: World) -> W
     let fastest = shed.iter().map(|((_, took), _)| *took).min().unwrap();
     assert!(fastest < Duration::from_secs(1), "{fastest:?}");
     if world.via == Via::Rabbitmq {
-        world.unlimit_orders().await;
+        world.remove_policies().await;
     }
     for (order, body) in &made {
         world.pay_patiently(body).await;

@@ -1,7 +1,10 @@
 //! The broker's management API, for tests that disturb this deployment's own queues and connections.
 
+use std::process::Command;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::harness::{World, until};
 
@@ -22,13 +25,27 @@ impl World {
         format!("queues/%2f/{}.orders", self.settings.broker.prefix)
     }
 
-    /// Sets the length of the orders queue as an operator does, and waits until the queue has it.
-    pub async fn limit_orders(&self, max: u32) {
-        let prefix = &self.settings.broker.prefix;
-        let definition = json!({ "max-length": max });
-        let policy =
-            json!({ "pattern": format!("^{prefix}\\.orders$"), "apply-to": "queues", "definition": definition });
-        self.rabbit(Method::PUT, &format!("policies/%2f/{prefix}-orders"), Some(policy)).await;
+    /// What `prepay queue definitions` prints with this deployment's settings.
+    async fn printed_definitions(&self) -> Value {
+        let broker = &self.settings.broker;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_prepay"));
+        command
+            .args(["queue", "definitions"])
+            .env("PREPAY_BROKER__PREFIX", &broker.prefix)
+            .env("PREPAY_BROKER__ORDER_QUEUES", broker.order_queues.to_string())
+            .env("PREPAY_BROKER__DRAIN_PER_S", broker.drain_per_s.to_string())
+            .env("PREPAY_BROKER__WAIT_BUDGET_S", broker.wait_budget_s.to_string());
+        let printed = spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        serde_json::from_slice(&printed.stdout).expect("definitions are JSON")
+    }
+
+    /// Imports the printed policies as an operator does, and waits until the orders queue has its length of them.
+    pub async fn import_definitions(&self) {
+        let printed = self.printed_definitions().await;
+        let (status, answer) = self.rabbit(Method::POST, "definitions", Some(printed)).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{answer}");
+        let max = self.settings.broker.drain_per_s * self.settings.broker.wait_budget_s;
         until("the policy is in force", || async {
             let (_, queue) = self.rabbit(Method::GET, &self.orders_queue(), None).await;
             queue["effective_policy_definition"]["max-length"] == json!(max)
@@ -36,9 +53,11 @@ impl World {
         .await;
     }
 
-    pub async fn unlimit_orders(&self) {
-        let path = format!("policies/%2f/{}-orders", self.settings.broker.prefix);
-        self.rabbit(Method::DELETE, &path, None).await;
+    pub async fn remove_policies(&self) {
+        for queue in ["orders", "notifications", "parked"] {
+            let path = format!("policies/%2f/{}-{queue}", self.settings.broker.prefix);
+            self.rabbit(Method::DELETE, &path, None).await;
+        }
     }
 
     pub async fn delete_orders_queue(&self) {

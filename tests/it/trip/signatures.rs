@@ -2,7 +2,10 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
-use prepay::domain::id::{CustomerNo, KeyId};
+use prepay::{
+    domain::id::{CustomerNo, KeyId},
+    front::Proxies,
+};
 use reqwest::{Method, StatusCode};
 use simulator::RsaKey;
 
@@ -159,5 +162,50 @@ pub async fn an_address_list_lets_in_whom_it_names(world: World) -> World {
     let mut forged = world.shop.call(Method::GET, "/api/v1/orders/none", b"");
     forged.headers[4].1 = "AAAA".into();
     assert_error(&world.shop.send(forged).await, 401, "1005");
+    world
+}
+
+/// The calls come from 127.0.0.1, as from an ingress; the merchant's list names an address behind it.
+pub async fn an_address_list_is_judged_by_what_our_own_proxies_say(world: World) -> World {
+    let customer_no = CustomerNo::parse("C1").unwrap();
+    let mut merchant = world.place.store.merchant_by_customer_no(&customer_no).await.unwrap().unwrap();
+    merchant.ip_list = Some("203.0.113.7".into());
+    assert!(world.place.store.update_merchant(&merchant).await.unwrap());
+    let asked = async |world: &World, forwarded: &[&str]| {
+        let mut call = world.shop.call(Method::GET, "/api/v1/orders/none", b"");
+        call.headers.extend(forwarded.iter().map(|value| ("x-forwarded-for", (*value).to_owned())));
+        world.shop.send(call).await
+    };
+
+    let trusting = |texts: &[&str]| Proxies::parse(texts).unwrap();
+    let world =
+        world.restart(|settings| settings.front.trusted_proxies = trusting(&["127.0.0.0/8", "10.0.0.0/8"])).await;
+    for forwarded in [
+        &["203.0.113.7"][..],
+        &["203.0.113.7, 10.1.2.3"],
+        &["198.51.100.9, 203.0.113.7, 10.1.2.3"],
+        &["198.51.100.9", "203.0.113.7", "10.1.2.3"],
+    ] {
+        assert_error(&asked(&world, forwarded).await, 404, "2104");
+    }
+    for forwarded in [
+        &[][..],
+        &["198.51.100.9"],
+        // The caller wrote the first, our proxy the second.
+        &["203.0.113.7, 198.51.100.9"],
+        &["203.0.113.7", "198.51.100.9, 10.1.2.3"],
+        &["203.0.113.7, unknown, 10.1.2.3"],
+        &["10.1.2.3"],
+    ] {
+        let said = asked(&world, forwarded).await;
+        assert!(said.0 == StatusCode::FORBIDDEN, "{forwarded:?}: {said:?}");
+        assert_error(&said, 403, "1006");
+    }
+    // Whoever connects from anywhere else speaks for itself, whatever it writes.
+    let world =
+        world.restart(|settings| settings.front.trusted_proxies = trusting(&["10.0.0.0/8", "203.0.113.7"])).await;
+    for forwarded in [&["203.0.113.7"][..], &["203.0.113.7, 10.1.2.3"]] {
+        assert_error(&asked(&world, forwarded).await, 403, "1006");
+    }
     world
 }
