@@ -1,4 +1,4 @@
-// The unmodified SDK `alipay-sdk` against the simulated Alipay: code, prepay, query, close, and what it must refuse.
+// The unmodified SDK `alipay-sdk` against the simulated Alipay: code, prepay, query, close, refund, and what it must refuse.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
@@ -24,7 +24,7 @@ function sdk(base, app) {
   });
 }
 
-/** Runs one application through code, create, query and close; every answer must verify. */
+/** Runs one application through code, create, query, close and refund; every answer must verify. */
 export async function alipay(base, { app, auth_code: authCode, user_id: userId }, step) {
   const client = sdk(base, app);
   const label = `alipay ${app.mode}/${app.id_mode}`;
@@ -66,6 +66,15 @@ export async function alipay(base, { app, auth_code: authCode, user_id: userId }
   assert.ok(client.checkNotifySignV2(notice), JSON.stringify(notice));
   assert.equal(notice.trade_status, 'TRADE_SUCCESS');
   step(`${label}: the notice of a payment verifies`);
+
+  const refund = (amount) => client.exec('alipay.trade.refund', {
+    bizContent: { out_trade_no: notice.out_trade_no, out_request_no: 'R1', refund_amount: amount },
+  }, checked);
+  const refunded = await refund('8.88');
+  assert.equal(`${refunded.fundChange} ${refunded.refundFee}`, 'Y 8.88', JSON.stringify(refunded));
+  assert.equal((await refund('8.88')).fundChange, 'N');
+  assert.equal((await refund('8.89')).subCode, 'ACQ.DISCORDANT_REPEAT_REQUEST');
+  step(`${label}: it is refunded, once`);
 
   const unknown = await client.exec('alipay.trade.query', { bizContent: { out_trade_no: 'NOBODY' } }, checked);
   assert.equal(unknown.subCode, 'ACQ.TRADE_NOT_EXIST');

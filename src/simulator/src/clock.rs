@@ -61,6 +61,12 @@ impl Clock {
         self.setting.borrow().scale
     }
 
+    /// A span of a wallet's schedule in milliseconds of [`Clock::now_ms`]: what the scale leaves of it.
+    pub fn scaled_ms(&self, span_ms: u64) -> i64 {
+        // Rounded up: a pause that is asked for is never none.
+        (span_ms as f64 * self.schedule_scale()).ceil() as i64
+    }
+
     /// Waits for `span` of the wallets' schedule time. Cancel safe.
     pub async fn wait(&self, span: Duration) {
         let mut changes = self.setting.subscribe();

@@ -28,8 +28,12 @@ pub enum Event {
     Paid,
     /// A payer turned away at the payment page, or was turned away; `note` says why.
     NotPaid,
-    /// Money goes back.
+    /// A refund was accepted: the money will go back, or come to grief on its way.
+    RefundAccepted,
+    /// Money went back; `amount_fen` says how much of it this refund is.
     Refunded,
+    /// A refund ended without its money; `note` is the state told.
+    RefundFailed,
     /// A bill was made or fetched.
     Billed,
     /// A notification leaves.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
 use crate::ground::{Call, Wallet};
+use crate::stream::Pieces;
 use crate::wire::{Answer, Reply};
 
 /// What goes wrong.
@@ -67,6 +68,8 @@ pub enum FaultKind {
     WrongMerchant { merchant: String },
     /// The order is paid just before the call takes effect (a close that lost its race).
     PaidMeanwhile,
+    /// The answer about a bill names the hash of another file.
+    WrongHash,
     /// Notifications: this delivery never leaves.
     Lose,
     /// Notifications: this delivery leaves twice at the same time.
@@ -83,6 +86,7 @@ pub struct Match {
     /// Start of the out_trade_no: all attempts of one order.
     pub prefix: Option<String>,
     pub code: Option<String>,
+    pub out_refund_no: Option<String>,
     /// How many matching calls pass before the first is struck.
     pub skip: u32,
 }
@@ -108,6 +112,11 @@ impl Match {
         Self { merchant: Some(merchant.into()), ..Self::default() }
     }
 
+    /// One refund: its request, queries and notifications.
+    pub fn refund(out_refund_no: impl Into<String>) -> Self {
+        Self { out_refund_no: Some(out_refund_no.into()), ..Self::default() }
+    }
+
     /// One login code.
     pub fn code(code: impl Into<String>) -> Self {
         Self { code: Some(code.into()), ..Self::default() }
@@ -119,6 +128,7 @@ impl Match {
         same(&self.merchant, keys.merchant)
             && same(&self.out_trade_no, keys.out_trade_no)
             && same(&self.code, keys.code)
+            && same(&self.out_refund_no, keys.out_refund_no)
             && self
                 .prefix
                 .as_deref()
@@ -188,6 +198,7 @@ pub(crate) struct Keys<'a> {
     pub merchant: Option<&'a str>,
     pub out_trade_no: Option<&'a str>,
     pub code: Option<&'a str>,
+    pub out_refund_no: Option<&'a str>,
 }
 
 struct Armed {
@@ -325,6 +336,7 @@ impl Plan {
                 FaultKind::HtmlAfter => Answer::bad_gateway().into(),
                 FaultKind::CutBody => match reply {
                     Reply::Answer(answer) => Reply::CutBody(answer),
+                    Reply::Pieces(head, pieces) => Reply::Pieces(head, Pieces { cut: true, ..pieces }),
                     other => other,
                 },
                 _ => reply,
@@ -343,7 +355,7 @@ mod tests {
     }
 
     fn keys(number: &str) -> Keys<'_> {
-        Keys { merchant: Some("m"), out_trade_no: Some(number), code: None }
+        Keys { merchant: Some("m"), out_trade_no: Some(number), ..Keys::default() }
     }
 
     #[test]

@@ -37,14 +37,18 @@ pub enum Call {
     Close,
     Refund,
     RefundQuery,
+    /// Sending an abnormal refund to a bank card: WeChat's `apply-abnormal-refund`.
+    RefundRepair,
     /// Asking for a bill's address.
     Bill,
     /// Fetching the bill itself.
     BillFile,
     /// `GET /v3/certificates`.
     Certificates,
-    /// A delivery of a notification, wallet to merchant.
+    /// A delivery of a notification of a payment, wallet to merchant.
     Notify,
+    /// A delivery of a notification of a refund, wallet to merchant.
+    RefundNotify,
     /// The phone's payment page: `wx.requestPayment`, `my.tradePay`.
     Cashier,
     /// Anything else that was asked.

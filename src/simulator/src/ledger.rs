@@ -1,12 +1,10 @@
 //! The ledger: every request and every effect is a line, written before the answer leaves.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use crate::ground::{Call, Wallet};
 
 pub use crate::entry::{Entry, Event};
 
@@ -113,77 +111,8 @@ impl Ledger {
         book.at(book.by_code.get(code))
     }
 
-    /// How many lines of a number are of this call and event.
-    pub fn count(&self, out_trade_no: &str, call: Call, event: Event) -> usize {
-        self.of_number(out_trade_no).iter().filter(|line| line.call == call && line.event == event).count()
-    }
-
-    /// Prepay requests that arrived for a number, refused ones included.
-    pub fn prepays_of(&self, out_trade_no: &str) -> usize {
-        self.count(out_trade_no, Call::Prepay, Event::Request)
-    }
-
-    /// Query requests that arrived for a number.
-    pub fn queries_of(&self, out_trade_no: &str) -> usize {
-        self.count(out_trade_no, Call::Query, Event::Request)
-    }
-
-    /// Close requests that arrived for a number.
-    pub fn closes_of(&self, out_trade_no: &str) -> usize {
-        self.count(out_trade_no, Call::Close, Event::Request)
-    }
-
-    /// Exchange requests that arrived with a code.
-    pub fn exchanges_of(&self, code: &str) -> usize {
-        self.of_code(code).iter().filter(|line| line.event == Event::Request).count()
-    }
-
-    /// Different business bytes sent as prepay of a number; 1 for a merchant's side that freezes them.
-    pub fn bodies_of(&self, out_trade_no: &str) -> usize {
-        self.of_number(out_trade_no)
-            .into_iter()
-            .filter(|line| line.call == Call::Prepay && line.event == Event::Request)
-            .filter_map(|line| line.body_sha256)
-            .collect::<BTreeSet<_>>()
-            .len()
-    }
-
-    /// Notifications that left for a number.
-    pub fn notices_of(&self, out_trade_no: &str) -> usize {
-        self.count(out_trade_no, Call::Notify, Event::NoticeSent)
-    }
-
-    /// Numbers with this prefix that a payer could pay now: created, neither closed nor paid.
-    pub fn payable_numbers(&self, prefix: &str) -> Vec<String> {
-        let mut payable = BTreeSet::new();
-        self.replay(prefix, |event, number, _| turn(&mut payable, event, number));
-        payable.into_iter().map(|(_, number)| number).collect()
-    }
-
-    /// The most numbers with this prefix that were payable at one time, over both wallets.
-    pub fn payable_at_once_max(&self, prefix: &str) -> usize {
-        let mut payable = BTreeSet::new();
-        let mut most = 0;
-        self.replay(prefix, |event, number, _| {
-            turn(&mut payable, event, number);
-            most = most.max(payable.len());
-        });
-        most
-    }
-
-    /// Numbers with this prefix that were paid, with the amount in fen, in order of payment.
-    pub fn payments(&self, prefix: &str) -> Vec<(String, i64)> {
-        let mut paid = Vec::new();
-        self.replay(prefix, |event, (_, number), amount| {
-            if event == Event::Paid {
-                paid.push((number, amount.unwrap_or_default()));
-            }
-        });
-        paid
-    }
-
     /// Walks the lines of all numbers with this prefix, oldest first.
-    fn replay(&self, prefix: &str, mut each: impl FnMut(Event, (bool, String), Option<i64>)) {
+    pub(crate) fn walk(&self, prefix: &str, mut each: impl FnMut(Entry)) {
         let book = self.book();
         let named = book.by_number.range(prefix.to_owned()..);
         let mut sequences: Vec<u64> = named
@@ -192,21 +121,8 @@ impl Ledger {
             .collect();
         sequences.sort_unstable();
         for line in book.at(Some(&sequences)) {
-            let number = line.out_trade_no.unwrap_or_default();
-            each(line.event, (line.wallet == Wallet::Alipay, number), line.amount_fen);
+            each(line);
         }
-    }
-}
-
-fn turn(payable: &mut BTreeSet<(bool, String)>, event: Event, number: (bool, String)) {
-    match event {
-        Event::Created => {
-            payable.insert(number);
-        }
-        Event::Closed | Event::Paid => {
-            payable.remove(&number);
-        }
-        _ => {}
     }
 }
 
@@ -248,30 +164,10 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::{Call, Wallet};
 
     fn line(event: Event, number: &str) -> Entry {
         Entry::new(Wallet::Wechat, Call::Prepay, event).out_trade_no(number)
-    }
-
-    #[test]
-    fn payable_numbers_follow_create_close_and_pay() {
-        let ledger = Ledger::open(None, 100).expect("no file");
-        for (event, number, payable, most) in [
-            (Event::Request, "A1", 0, 0),
-            (Event::Created, "A1", 1, 1),
-            (Event::Repeated, "A1", 1, 1),
-            (Event::Created, "B1", 1, 1),
-            (Event::Closed, "A1", 0, 1),
-            (Event::Created, "A2", 1, 1),
-            (Event::Created, "A3", 2, 2),
-            (Event::Paid, "A2", 1, 2),
-        ] {
-            ledger.record(line(event, number));
-            assert_eq!(ledger.payable_numbers("A").len(), payable, "{event:?} {number}");
-            assert_eq!(ledger.payable_at_once_max("A"), most, "{event:?} {number}");
-        }
-        assert_eq!(ledger.payments("A"), [("A2".to_owned(), 0)]);
-        assert_eq!(ledger.prepays_of("A1"), 1);
     }
 
     #[test]

@@ -25,7 +25,7 @@
 //!
 //! | address | serves |
 //! |---|---|
-//! | [`Simulator::base_url`] | WeChat Pay at the root (`/v3/…`: the path is signed), `/sns/jscode2session`, Alipay's `/gateway.do`, `/_sim/…` |
+//! | [`Simulator::base_url`] | WeChat Pay at the root (`/v3/…`: the path is signed), `/sns/jscode2session`, Alipay's `/gateway.do` and its bill files, `/_sim/…` |
 //! | [`Simulator::backup_url`] | the same, as WeChat's second host; same state |
 //! | [`Simulator::control_url`] | `/_sim/…` only, whatever the other two are set to |
 //!
@@ -48,7 +48,11 @@
 //! | `prepays_per_second` | **500** per mchid, then 429; `null` for load tests |
 //! | `notices`, `notice_doubled`, `notice_probe` | **on**, **off**, **off** |
 //! | `notice_delay_ms`, `notice_delay_spread_ms` | **0**, **0** of schedule time after the payment, and up to this much more by chance |
-//! | `associated_data` | **`transaction`**, `empty`, `absent` |
+//! | `associated_data` | **`transaction`** (of a refund: `refund`), `empty`, `absent` |
+//! | `refund_ending`, `refund_delay_ms` | **`success`**, `abnormal`, `closed`, `never`; **0** of schedule time after it was accepted |
+//! | `refund_spacing_ms`, `limited_refund` | **60000** between two refunds of an order, else 429, which is **`not_executed`**, `executed` |
+//! | `refund_notices` | **on** |
+//! | `bills` | **`by_clock`** (from 09:00 of the next day), `ready` (the present day as well), `creating`, `missing` |
 //!
 //! The key that signs is each merchant's [`wechat::KeyMode`]: **public key**, certificate, mixed.
 //!
@@ -61,9 +65,11 @@
 //! |---|---|
 //! | every call that is answered | delays, failures before and after the effect, closed, cut and hanging connections, `html_…`, `frequency_limited…`, `truncated_json` |
 //! | signed answers | `wrong_signature`, `sign_test`, `undecodable_signature`, `unknown_serial`, `timestamp_shift`, `missing_header`, `unsigned` |
-//! | `query` | `answer_of`, `wrong_amount`, `wrong_merchant` as well |
+//! | `query`, `refund_query` | `answer_of`, `wrong_amount`, `wrong_merchant` as well |
+//! | `refund` | `wrong_amount` as well; `answer_of` at Alipay |
+//! | `bill`, `bill_file` | `wrong_hash` (WeChat); `cut_body`, `truncated_json` (half a file, properly framed) |
 //! | `prepay`, `query`, `close` | `paid_meanwhile` as well |
-//! | `notify` | `delay`, `lose`, `double`, all lies about signatures, `answer_of`, `wrong_amount`, `wrong_merchant`, `truncated_json` |
+//! | `notify`, `refund_notify` | `delay`, `lose`, `double`, all lies about signatures, `answer_of`, `wrong_amount`, `wrong_merchant`, `truncated_json` |
 //! | `cashier` | `fail_before` (nothing is paid), `fail_after` (paid, and the phone hears of a failure) |
 //!
 //! # Control routes
@@ -84,11 +90,16 @@
 //! | `…/apps`, `…/apps/bind` | `mchid` → [`wechat::WechatApp`]; `appid`, `mchid` |
 //! | `…/openids`, `…/codes` | `appid`, (`openid`) → `openid`; `code`, `openid` |
 //! | `…/request_payment` | `params`, `openid`, `press` (`pay`, `cancel`) → `err_msg`, and `transaction_id` or `reason` |
-//! | `…/pay`, `…/refund_by_hand`, `…/notify_now`, `…/order` | `mchid`, `out_trade_no`, (`faults` of a notification) |
+//! | `…/pay`, `…/refund_by_hand`, `…/notify_now`, `…/order`, `…/refunds` | `mchid`, `out_trade_no`, (`faults` of a notification) |
+//! | `…/refund`, `…/end_refund`, `…/notify_refund_now` | `mchid`, `out_refund_no`, (`status`: how it ends; `faults`) |
+//! | `…/balance`, `…/refund_notify_url` | `mchid` (or a sub-merchant), `balance_fen`; `mchid`, `url`; without a value: no limit, no address |
+//! | `…/change_bills`, `…/true_bills` | `mchid`, `change` ([`BillChange`]); `mchid` |
+//! | `…/synthetic_bill` | `mchid`, `date`, `bill` ([`SyntheticBill`]) |
 //! | `…/switches` | the switches to change → all of them; `{}` only reads |
 //! | `…/certificates/add`, `…/sign_with`, `…/remove` | platform certificates by `serial_no` |
 //! | `POST /_sim/alipay/…` | see [`alipay`] |
 
+mod bill;
 mod chance;
 mod clock;
 mod control;
@@ -99,6 +110,8 @@ mod keys;
 mod ledger;
 mod notifier;
 mod server;
+mod stream;
+mod tally;
 mod wire;
 
 pub mod alipay;
@@ -114,6 +127,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use alipay::Alipay;
+pub use bill::{BillChange, BillKind, BillRow, Bills, SYNTHETIC_ROWS_MAX, SyntheticBill};
 pub use clock::Clock;
 pub use entry::{Entry, Event};
 pub use faults::{Fault, FaultId, FaultKind, Faults, Match};
@@ -336,6 +350,7 @@ impl Simulator {
         }
         match request.path.as_str() {
             "/gateway.do" => self.inner.alipay.handle(request).await,
+            "/downloadBillFile.resource" => self.inner.alipay.bill_file(&request).await,
             path if path.starts_with("/v3/") || path.starts_with("/sns/") => self.inner.wechat.handle(request).await,
             _ => Answer::new(404, "text/html", "<html><body>404 Not Found</body></html>").into(),
         }

@@ -42,8 +42,12 @@ type Make = dyn Fn(&Plan) -> Option<Outgoing> + Send + Sync;
 /// A notification and how it is delivered.
 pub(crate) struct Delivery {
     pub wallet: Wallet,
+    /// [`Call::Notify`] or [`Call::RefundNotify`].
+    pub call: Call,
     pub merchant: String,
     pub out_trade_no: String,
+    /// Set for a refund's.
+    pub out_refund_no: Option<String>,
     /// Schedule time from now to the first delivery.
     pub first_after: Duration,
     /// Schedule time from each failure to the next delivery.
@@ -124,6 +128,24 @@ impl Notifier {
         );
     }
 
+    /// Does something after a span of schedule time; at once when too much waits already.
+    pub(crate) fn later(&self, span: Duration, act: impl FnOnce() + Send + 'static) {
+        let inner = self.inner.clone();
+        let Ok(permit) = inner.waiting.clone().try_acquire_owned() else {
+            return act();
+        };
+        self.inner.tasks.spawn_on(
+            async move {
+                tokio::select! {
+                    () = inner.stop.cancelled() => {}
+                    () = inner.clock.wait(span) => act(),
+                }
+                drop(permit);
+            },
+            &self.inner.runtime,
+        );
+    }
+
     /// One request, at once; `Err` says why there was no answer.
     pub(crate) async fn send(&self, outgoing: &Outgoing) -> Result<Incoming, String> {
         self.inner.send(outgoing).await
@@ -159,8 +181,13 @@ impl Inner {
 
     /// True when nothing remains to be delivered.
     async fn deliver_once(&self, delivery: &Delivery) -> bool {
-        let keys = Keys { merchant: Some(&delivery.merchant), out_trade_no: Some(&delivery.out_trade_no), code: None };
-        let plan = self.faults.take(delivery.wallet, Call::Notify, keys);
+        let keys = Keys {
+            merchant: Some(&delivery.merchant),
+            out_trade_no: Some(&delivery.out_trade_no),
+            out_refund_no: delivery.out_refund_no.as_deref(),
+            code: None,
+        };
+        let plan = self.faults.take(delivery.wallet, delivery.call, keys);
         for kind in &plan.0 {
             match kind {
                 FaultKind::Lose => {
@@ -232,6 +259,10 @@ fn reason(error: &reqwest::Error) -> String {
 
 impl Delivery {
     fn line(&self, event: Event) -> Entry {
-        Entry::new(self.wallet, Call::Notify, event).merchant(&self.merchant).out_trade_no(&self.out_trade_no)
+        let line = Entry::new(self.wallet, self.call, event).merchant(&self.merchant).out_trade_no(&self.out_trade_no);
+        match &self.out_refund_no {
+            Some(out_refund_no) => line.out_refund_no(out_refund_no),
+            None => line,
+        }
     }
 }

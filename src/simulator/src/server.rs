@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Simulator;
-use crate::wire::{Answer, Payload, Reply, WireRequest, to_http};
+use crate::wire::{Answer, Payload, Reply, WireRequest, to_http, with_body};
 
 /// WeChat Pay announces `Keep-Alive: timeout=8` and closes what has been idle for longer.
 const IDLE: Duration = Duration::from_secs(8);
@@ -203,6 +203,7 @@ async fn answer(
     match reply {
         Reply::Answer(answer) => Ok(to_http(answer.header("Keep-Alive", "timeout=8"), false)),
         Reply::CutBody(answer) => Ok(to_http(answer, true)),
+        Reply::Pieces(head, pieces) => Ok(with_body(head, Payload::Coming(pieces))),
         Reply::Close => Err(NoAnswer),
         Reply::Hang(time) => {
             tokio::time::sleep(time).await;

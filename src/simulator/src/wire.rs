@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use hyper::body::{Body, Frame, SizeHint};
 
+use crate::stream::Pieces;
+
 /// A whole request: head and at most 1 MiB of body, exactly as sent.
 pub struct WireRequest {
     /// Upper case, as sent.
@@ -81,12 +83,14 @@ impl Answer {
 }
 
 /// What becomes of a request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Reply {
     /// An answer, in full.
     Answer(Answer),
     /// An answer that breaks off in the middle of its body, with the connection.
     CutBody(Answer),
+    /// A head, and a body too long to be held.
+    Pieces(Answer, Pieces),
     /// No answer: the connection is closed.
     Close,
     /// No answer and no close, for this long; then the connection is closed.
@@ -99,10 +103,10 @@ impl From<Answer> for Reply {
     }
 }
 
-/// A body that can promise more than it delivers.
-pub(crate) struct Payload {
-    bytes: Option<Bytes>,
-    length: u64,
+/// A body that can promise more than it delivers, or comes in pieces.
+pub(crate) enum Payload {
+    Held { bytes: Option<Bytes>, length: u64 },
+    Coming(Pieces),
 }
 
 /// The deliberate end of a body that was cut.
@@ -112,11 +116,11 @@ pub(crate) struct CutOnPurpose;
 
 impl Payload {
     fn whole(bytes: Bytes) -> Self {
-        Self { length: bytes.len() as u64, bytes: Some(bytes) }
+        Self::Held { length: bytes.len() as u64, bytes: Some(bytes) }
     }
 
     fn cut(bytes: Bytes) -> Self {
-        Self { length: bytes.len() as u64, bytes: Some(bytes.slice(..bytes.len() / 2)) }
+        Self::Held { length: bytes.len() as u64, bytes: Some(bytes.slice(..bytes.len() / 2)) }
     }
 }
 
@@ -124,28 +128,46 @@ impl Body for Payload {
     type Data = Bytes;
     type Error = CutOnPurpose;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOnPurpose>>> {
-        Poll::Ready(match self.bytes.take() {
-            Some(bytes) if !bytes.is_empty() => {
-                self.length -= bytes.len() as u64;
-                Some(Ok(Frame::data(bytes)))
-            }
-            _ if self.length > 0 => Some(Err(CutOnPurpose)),
-            _ => None,
-        })
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOnPurpose>>> {
+        match &mut *self {
+            Self::Held { bytes, length } => Poll::Ready(match bytes.take() {
+                Some(bytes) if !bytes.is_empty() => {
+                    *length -= bytes.len() as u64;
+                    Some(Ok(Frame::data(bytes)))
+                }
+                _ if *length > 0 => Some(Err(CutOnPurpose)),
+                _ => None,
+            }),
+            Self::Coming(pieces) if pieces.cut && pieces.sent > 0 => Poll::Ready(Some(Err(CutOnPurpose))),
+            Self::Coming(pieces) => pieces.coming.poll_recv(context).map(|piece| {
+                pieces.sent += 1;
+                piece.map(|piece| Ok(Frame::data(piece)))
+            }),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.length == 0
+        matches!(self, Self::Held { length: 0, .. })
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.length)
+        match self {
+            Self::Held { length, .. } => SizeHint::with_exact(*length),
+            Self::Coming(_) => SizeHint::default(),
+        }
     }
 }
 
 pub(crate) fn to_http(answer: Answer, cut: bool) -> http::Response<Payload> {
-    let body = if cut { Payload::cut(answer.body) } else { Payload::whole(answer.body) };
+    let answer_body = answer.body.clone();
+    with_body(answer, if cut { Payload::cut(answer_body) } else { Payload::whole(answer_body) })
+}
+
+/// A head with a body of its own.
+pub(crate) fn with_body(answer: Answer, body: Payload) -> http::Response<Payload> {
     let mut response = http::Response::new(body);
     *response.status_mut() =
         http::StatusCode::from_u16(answer.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);

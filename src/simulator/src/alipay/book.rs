@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::app::{AlipayUser, App, Kind};
+use super::bill::BillFile;
 use super::failure::Failure;
 use super::order::Buyer;
-use super::trade::{Owner, Trade, TradeStatus};
+use super::trade::{Owner, Trade};
+use crate::bill::{BillChange, SyntheticBill};
 use crate::chance;
 
 /// How many of each kind are kept; a simulator that is asked for more answers that the system is busy.
@@ -38,6 +40,14 @@ pub(crate) struct Book {
     /// (app, open_id) → user_id, filled whenever an open_id is told.
     open_ids: HashMap<(String, String), String>,
     pub trades: HashMap<String, Trade>,
+    /// Fen a seller can refund from, where that is limited.
+    pub balances: HashMap<String, u64>,
+    /// By seller.
+    pub bill_changes: HashMap<String, Vec<BillChange>>,
+    /// By seller and date.
+    pub synthetic_bills: HashMap<(String, String), SyntheticBill>,
+    /// By token.
+    pub bill_files: HashMap<String, BillFile>,
     /// Trades of one number, newest last; more than one only by switch.
     numbers: HashMap<(Owner, String), Vec<String>>,
     /// When trades close by themselves, soonest first; those paid or closed before are skipped then.
@@ -173,11 +183,8 @@ impl Book {
             return self.trades.get(trade_no).filter(|trade| trade.owner == *owner).map(|trade| trade.trade_no.clone());
         }
         let candidates = self.of_number(owner, out_trade_no?);
-        let paid = candidates.iter().find(|trade_no| {
-            self.trades
-                .get(*trade_no)
-                .is_some_and(|trade| matches!(trade.status, TradeStatus::TradeSuccess | TradeStatus::TradeFinished))
-        });
+        let paid =
+            candidates.iter().find(|trade_no| self.trades.get(*trade_no).is_some_and(|trade| trade.paid_ms.is_some()));
         paid.or(candidates.last()).cloned()
     }
 

@@ -28,6 +28,9 @@ impl Alipay {
             Method::Create => self.create(checked).map_err(|failure| (failure, number().into_iter().collect())),
             Method::Query => self.query(checked).map_err(|failure| (failure, zero_amounts(number()))),
             Method::Close => self.close(checked).map_err(|failure| (failure, Vec::new())),
+            Method::Refund => self.refund(checked).map_err(|failure| (failure, number().into_iter().collect())),
+            Method::RefundQuery => self.refund_query(checked).map_err(|failure| (failure, Vec::new())),
+            Method::Bill => self.bill(checked).map_err(|failure| (failure, Vec::new())),
             Method::CertDownload => cert_download(checked).map_err(|failure| (failure, Vec::new())),
         }
     }
@@ -154,6 +157,7 @@ impl Alipay {
             expires_ms,
             paid_ms: None,
             closed_ms: None,
+            refunds: Vec::new(),
         };
         if !book.keep_trade(trade.clone()) {
             tracing::warn!(kept = KEPT_MAX, "no room for another trade");
@@ -215,8 +219,8 @@ impl Alipay {
         Ok(fields)
     }
 
-    /// The trade a query or close means, by either number. Errors: `ACQ.TRADE_NOT_EXIST`, `ACQ.INVALID_PARAMETER`.
-    fn meant(&self, book: &mut Book, checked: &Checked<'_>, now_ms: i64) -> Result<String, Failure> {
+    /// The trade a query, close or refund means, by either number. Errors: `ACQ.TRADE_NOT_EXIST`, `ACQ.INVALID_PARAMETER`.
+    pub(super) fn meant(&self, book: &mut Book, checked: &Checked<'_>, now_ms: i64) -> Result<String, Failure> {
         let biz = order::object(checked.params.get("biz_content"))?;
         let out_trade_no = order::field(&biz, "out_trade_no", 64)?;
         let trade_no = order::field(&biz, "trade_no", 64)?;
@@ -322,7 +326,7 @@ fn zero_amounts(number: Option<Field>) -> Vec<Field> {
     fields
 }
 
-fn other_trade<'a>(book: &'a Book, plan: &Plan) -> Option<&'a Trade> {
+pub(super) fn other_trade<'a>(book: &'a Book, plan: &Plan) -> Option<&'a Trade> {
     plan.0.iter().find_map(|kind| match kind {
         FaultKind::AnswerOf { out_trade_no } => book.any_of_number(out_trade_no),
         _ => None,

@@ -75,7 +75,7 @@ impl Alipay {
             let trade = book.trades.get(trade_no);
             (trade.map(|trade| trade.owner.app_id.clone()), trade.map(|trade| trade.out_trade_no.clone()))
         };
-        let keys = Keys { merchant: merchant.as_deref(), out_trade_no: number.as_deref(), code: None };
+        let keys = Keys { merchant: merchant.as_deref(), out_trade_no: number.as_deref(), ..Keys::default() };
         let plan = self.ground().faults.take(Wallet::Alipay, Call::Cashier, keys);
         let sleep = |ms: u64| tokio::time::sleep(Duration::from_millis(ms));
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::cashier::Press;
 use super::{Alipay, AppOptions, Switches};
+use crate::bill::{BillChange, SyntheticBill};
 use crate::control::{ControlError, read, write};
 use crate::faults::FaultKind;
 
@@ -43,6 +44,41 @@ struct Number {
     /// Lies of a notice made by hand.
     #[serde(default)]
     faults: Vec<FaultKind>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefundOf {
+    app_id: String,
+    out_trade_no: String,
+    /// Of a notice made by hand.
+    out_request_no: Option<String>,
+    /// Of a refund made by hand.
+    refund_fen: Option<u64>,
+    #[serde(default)]
+    faults: Vec<FaultKind>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Balance {
+    seller_id: String,
+    balance_fen: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BillsOf {
+    seller_id: String,
+    change: Option<BillChange>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Synthetic {
+    seller_id: String,
+    date: String,
+    bill: SyntheticBill,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +159,38 @@ impl Alipay {
                 let answer = self.notify_now(&of.app_id, &of.out_trade_no, &of.faults).await;
                 let (status, body) = answer.map_err(ControlError::Refused)?;
                 Ok(json!({ "status": status, "body": String::from_utf8_lossy(&body) }))
+            }
+            "refund_by_hand" => {
+                let of: RefundOf = read(body)?;
+                let fen = of.refund_fen.ok_or_else(|| ControlError::Body("refund_fen is missing".into()))?;
+                let number = self.refund_by_hand(&of.app_id, &of.out_trade_no, fen).map_err(ControlError::Refused)?;
+                Ok(json!({ "out_request_no": number }))
+            }
+            "notify_refund_now" => {
+                let of: RefundOf = read(body)?;
+                let number = of.out_request_no.unwrap_or_else(|| of.out_trade_no.clone());
+                let answer = self.notify_refund_now(&of.app_id, &of.out_trade_no, &number, &of.faults).await;
+                let (status, body) = answer.map_err(ControlError::Refused)?;
+                Ok(json!({ "status": status, "body": String::from_utf8_lossy(&body) }))
+            }
+            "balance" => {
+                let of: Balance = read(body)?;
+                self.set_seller_balance(&of.seller_id, of.balance_fen);
+                Ok(Value::Null)
+            }
+            "change_bills" => {
+                let of: BillsOf = read(body)?;
+                let change = of.change.ok_or_else(|| ControlError::Body("change is missing".into()))?;
+                self.change_bills(&of.seller_id, change);
+                Ok(Value::Null)
+            }
+            "true_bills" => {
+                self.true_bills(&read::<BillsOf>(body)?.seller_id);
+                Ok(Value::Null)
+            }
+            "synthetic_bill" => {
+                let of: Synthetic = read(body)?;
+                Ok(json!(self.set_synthetic_bill(&of.seller_id, &of.date, of.bill)))
             }
             "trade" => {
                 let of: Number = read(body)?;

@@ -20,6 +20,9 @@ pub(crate) enum Method {
     Create,
     Query,
     Close,
+    Refund,
+    RefundQuery,
+    Bill,
     CertDownload,
 }
 
@@ -30,6 +33,9 @@ impl Method {
             "alipay.trade.create" => Self::Create,
             "alipay.trade.query" => Self::Query,
             "alipay.trade.close" => Self::Close,
+            "alipay.trade.refund" => Self::Refund,
+            "alipay.trade.fastpay.refund.query" => Self::RefundQuery,
+            "alipay.data.dataservice.bill.downloadurl.query" => Self::Bill,
             "alipay.open.app.alipaycert.download" => Self::CertDownload,
             _ => return None,
         })
@@ -41,13 +47,16 @@ impl Method {
             Self::Create => Call::Prepay,
             Self::Query => Call::Query,
             Self::Close => Call::Close,
+            Self::Refund => Call::Refund,
+            Self::RefundQuery => Call::RefundQuery,
+            Self::Bill => Call::Bill,
             Self::CertDownload => Call::Other,
         }
     }
 
     /// Whether it belongs to the payment product, with its permissions.
     pub(crate) fn collects(self) -> bool {
-        matches!(self, Self::Create | Self::Query | Self::Close)
+        matches!(self, Self::Create | Self::Query | Self::Close | Self::Refund | Self::RefundQuery)
     }
 }
 
@@ -56,6 +65,8 @@ pub(crate) struct Checked<'a> {
     pub app: Arc<App>,
     pub method: Method,
     pub params: &'a Params,
+    /// Where the request came to.
+    pub host: &'a str,
     pub plan: &'a Plan,
 }
 
@@ -99,7 +110,10 @@ impl Alipay {
         }
 
         let outcome = match self.check(&params, method, app.clone()) {
-            Ok((app, method)) => self.run(&Checked { app, method, params: &params, plan: &plan }),
+            Ok((app, method)) => {
+                let host = request.header("host").unwrap_or_default();
+                self.run(&Checked { app, method, params: &params, host, plan: &plan })
+            }
             Err(failure) => Err((failure, Vec::new())),
         };
         if let Err((failure, _)) = &outcome {
@@ -185,6 +199,9 @@ impl Alipay {
         if let Some(number) = &about.out_trade_no {
             entry = entry.out_trade_no(number);
         }
+        if let Some(number) = &about.out_request_no {
+            entry = entry.out_refund_no(number);
+        }
         if let Some(code) = &about.code {
             entry = entry.code(code);
         }
@@ -199,7 +216,10 @@ impl Alipay {
             let trade_no = biz["trade_no"].as_str()?;
             self.book().trades.get(trade_no).map(|trade| trade.out_trade_no.clone())
         };
+        let refunds = params.get("method").is_some_and(|method| method.contains("refund"));
+        let out_request_no = biz["out_request_no"].as_str().or_else(|| biz["out_trade_no"].as_str());
         About {
+            out_request_no: out_request_no.filter(|_| refunds).map(str::to_owned),
             out_trade_no: biz["out_trade_no"].as_str().map(str::to_owned).or_else(by_trade_no),
             code: params.get("code").filter(|code| !code.is_empty()).cloned(),
         }
@@ -208,6 +228,8 @@ impl Alipay {
 
 struct About {
     out_trade_no: Option<String>,
+    /// Of a refund; the trade's own number when it has none.
+    out_request_no: Option<String>,
     code: Option<String>,
 }
 
@@ -217,6 +239,7 @@ impl About {
             merchant: params.get("app_id").map(String::as_str),
             out_trade_no: self.out_trade_no.as_deref(),
             code: self.code.as_deref(),
+            out_refund_no: self.out_request_no.as_deref(),
         }
     }
 }

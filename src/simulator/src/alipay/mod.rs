@@ -21,7 +21,8 @@
 //! # Methods
 //!
 //! `alipay.system.oauth.token`, `alipay.trade.create` (`JSAPI_PAY`), `alipay.trade.query`, `alipay.trade.close`,
-//! `alipay.open.app.alipaycert.download`. Anything else is `isv.invalid-method`.
+//! `alipay.trade.refund`, `alipay.trade.fastpay.refund.query`, `alipay.data.dataservice.bill.downloadurl.query` (type
+//! `trade`), `alipay.open.app.alipaycert.download`. Anything else is `isv.invalid-method`.
 //!
 //! # Switches
 //!
@@ -38,6 +39,10 @@
 //! | `notify`, `notify_closed`, `notify_doubled`, `notify_after_ms` | **on**, **off**, **off**, **0** |
 //! | `empty_values` | **`signed`**, `unsigned`, `absent` in notices |
 //! | `notify_as_merchant`, `numbers_as_text` | **off**, **off** |
+//! | `notify_refunds`, `refund_spacing_ms`, `refund_status_after_ms` | **on**, **3000** and **10000** of schedule time |
+//! | `fund_change` | **`told`** (`Y` once, then `N`), `absent_for_n`, `never_y` |
+//! | `early_refund` | **`limited`** (`isv.method-call-limited`), `system_error`: a refund before the spacing is over |
+//! | `bills`, `empty_bills`, `bill_errors` | **`by_clock`**, `ready`, `creating`, `missing`; **off**: a day without rows is an error; **`bare`**, `live` |
 //! | `auth_code_ttl_s`, `timestamp_tolerance_s`, `time_expire_min_s` | **180**, **600**, **60** |
 //!
 //! # Faults
@@ -60,12 +65,17 @@
 //! | `renew_cert` | `app_id` → `alipay_cert_sn` |
 //! | `trade_pay`, `pay_from_bills` | `trade_no`, `user_id`, (`press`: `pay`, `cancel`) → `result_code`; `paid` |
 //! | `pay`, `trade`, `notify_now` | `app_id`, `out_trade_no`, (`faults` of a notice) → `trade_no`; [`Trade`]; `status`, `body` |
+//! | `refund_by_hand` | `app_id`, `out_trade_no`, `refund_fen` → `out_request_no` |
+//! | `notify_refund_now` | `app_id`, `out_trade_no`, `out_request_no`, (`faults`) → `status`, `body` |
+//! | `balance` | `seller_id`, (`balance_fen`; without: no limit) |
+//! | `change_bills`, `true_bills`, `synthetic_bill` | `seller_id`, (`change`, or `date` and `bill`) |
 //! | `trades` | `app_id`, (`prefix`) → [`Trade`]s |
 //! | `finish` | `trade_no` |
 //! | `switches` | the switches to change → all of them; nothing only reads |
 
 mod answer;
 mod app;
+mod bill;
 mod book;
 mod calls;
 mod cashier;
@@ -78,11 +88,14 @@ mod gateway;
 mod money;
 mod notice;
 mod order;
+mod refund;
 mod seal;
 mod sign;
+mod statement;
 mod switches;
 mod time8;
 mod trade;
+mod zip;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -91,7 +104,8 @@ pub use answer::Layout;
 pub use app::{AlipayApp, AlipayUser, AppOptions, IdMode, KeyFormat, Kind, Mode};
 pub use cashier::{Press, ResultCode};
 pub use console::AlipayError;
-pub use switches::{CloseRefusal, EmptyValues, Switches};
+pub use refund::Refund;
+pub use switches::{BillErrors, CloseRefusal, EarlyRefund, EmptyValues, FundChange, Switches};
 pub use trade::{Owner, Trade, TradeStatus};
 
 use book::Book;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::app::App;
 use super::book::Book;
+use super::refund::Refund;
 use super::sign::{Params, notice_text};
 use super::switches::EmptyValues;
 use super::trade::{Trade, TradeStatus};
@@ -40,6 +41,8 @@ fn accepts(answer: &Incoming) -> bool {
 struct Notice {
     app: Arc<App>,
     trade: Trade,
+    /// Set when it tells of a refund.
+    refund: Option<Refund>,
     buyer_id: Option<String>,
     buyer_open_id: Option<String>,
     logon_id: String,
@@ -49,10 +52,19 @@ struct Notice {
 impl Alipay {
     /// Starts the deliveries of the trade's present state; nothing happens without a `notify_url`.
     pub(crate) fn notify(&self, book: &mut Book, trade: &Trade) {
+        self.start_notice(book, trade, None);
+    }
+
+    /// Starts the deliveries about a refund of a trade, to the address of its order.
+    pub(super) fn notify_refund(&self, book: &mut Book, trade: &Trade, refund: &Refund) {
+        self.start_notice(book, trade, Some(refund.clone()));
+    }
+
+    fn start_notice(&self, book: &mut Book, trade: &Trade, refund: Option<Refund>) {
         let Some(url) = trade.notify_url.clone() else {
             return;
         };
-        let Some(notice) = self.notice(book, trade) else {
+        let Some(notice) = self.notice(book, trade, refund) else {
             return;
         };
         let switches = self.switches();
@@ -62,8 +74,10 @@ impl Alipay {
         let alipay = self.clone();
         self.ground().notifier.schedule(Delivery {
             wallet: Wallet::Alipay,
+            call: if notice.refund.is_some() { Call::RefundNotify } else { Call::Notify },
             merchant: trade.owner.app_id.clone(),
             out_trade_no: trade.out_trade_no.clone(),
+            out_refund_no: notice.refund.as_ref().map(|refund| refund.out_request_no.clone()),
             first_after: Duration::from_millis(switches.notify_after_ms),
             retries: &RETRIES,
             doubled: switches.notify_doubled,
@@ -77,8 +91,23 @@ impl Alipay {
     pub fn notice_to_send(&self, app_id: &str, out_trade_no: &str) -> Option<Outgoing> {
         let trade = self.trade(app_id, out_trade_no)?;
         let url = trade.notify_url.clone()?;
-        let notice = self.notice(&mut self.book(), &trade)?;
+        let notice = self.notice(&mut self.book(), &trade, None)?;
         Some(self.outgoing(&notice, &url, &Plan(Vec::new())))
+    }
+
+    /// Delivers the notice of a refund at once, with the lies named, and tells what came back.
+    ///
+    /// Errors: why nothing could be sent or nothing came back, in words.
+    pub async fn notify_refund_now(
+        &self,
+        app_id: &str,
+        out_trade_no: &str,
+        out_request_no: &str,
+        kinds: &[FaultKind],
+    ) -> Result<(u16, Bytes), String> {
+        let trade = self.trade(app_id, out_trade_no).ok_or_else(|| "no such trade".to_owned())?;
+        let refund = trade.refund_of(out_request_no).cloned().ok_or_else(|| "no such refund".to_owned())?;
+        self.deliver_now(&trade, Some(refund), kinds).await
     }
 
     /// Delivers a notice of the trade's present state at once, with the lies named, and tells what came back.
@@ -91,19 +120,33 @@ impl Alipay {
         kinds: &[FaultKind],
     ) -> Result<(u16, Bytes), String> {
         let trade = self.trade(app_id, out_trade_no).ok_or_else(|| "no such trade".to_owned())?;
+        self.deliver_now(&trade, None, kinds).await
+    }
+
+    async fn deliver_now(
+        &self,
+        trade: &Trade,
+        refund: Option<Refund>,
+        kinds: &[FaultKind],
+    ) -> Result<(u16, Bytes), String> {
+        let call = if refund.is_some() { Call::RefundNotify } else { Call::Notify };
+        let line = |event| match &refund {
+            Some(refund) => trade.line(call, event).out_refund_no(&refund.out_request_no),
+            None => trade.line(call, event),
+        };
         let url = trade.notify_url.clone().ok_or_else(|| "no notify_url".to_owned())?;
-        let notice = self.notice(&mut self.book(), &trade).ok_or_else(|| "no such app".to_owned())?;
+        let notice = self.notice(&mut self.book(), trade, refund.clone()).ok_or_else(|| "no such app".to_owned())?;
         let outgoing = self.outgoing(&notice, &url, &Plan(kinds.to_vec()));
-        self.record(trade.line(Call::Notify, Event::NoticeSent).note("by hand"));
+        self.record(line(Event::NoticeSent).note("by hand"));
         let answer = self.ground().notifier.send(&outgoing).await;
         let taken = answer.as_ref().is_ok_and(accepts);
         let event = if taken { Event::NoticeAccepted } else { Event::NoticeFailed };
         let status = answer.as_ref().map_or(0, |answer| answer.status);
-        self.record(trade.line(Call::Notify, event).status(status));
+        self.record(line(event).status(status));
         answer.map(|answer| (answer.status, answer.body))
     }
 
-    fn notice(&self, book: &mut Book, trade: &Trade) -> Option<Notice> {
+    fn notice(&self, book: &mut Book, trade: &Trade, refund: Option<Refund>) -> Option<Notice> {
         let app = book.apps.get(&trade.owner.app_id)?.clone();
         let open_id = book.open_id(&app.app_id, &trade.user_id);
         let day = time8::day(self.ground().clock.now_ms());
@@ -114,6 +157,7 @@ impl Alipay {
             logon_id: book.users.get(&trade.user_id).map(|user| user.logon_id.clone()).unwrap_or_default(),
             app,
             trade: trade.clone(),
+            refund,
             notify_id,
         })
     }
@@ -133,8 +177,11 @@ impl Alipay {
             match kind {
                 FaultKind::WrongAmount { fen } => {
                     let yuan = money::yuan(u64::try_from(*fen).unwrap_or(0));
-                    for name in ["total_amount", "receipt_amount", "buyer_pay_amount", "invoice_amount"] {
-                        if let Some(value) = params.get_mut(name) {
+                    let paid = ["total_amount", "receipt_amount", "buyer_pay_amount", "invoice_amount"];
+                    let refunded = ["refund_fee", "send_back_fee"];
+                    let names: &[&str] = if notice.refund.is_some() { &refunded } else { &paid };
+                    for name in names {
+                        if let Some(value) = params.get_mut(*name) {
                             value.clone_from(&yuan);
                         }
                     }
@@ -214,6 +261,11 @@ impl Notice {
             put("point_amount", "0.00");
             let funds = json!([{ "amount": amount, "fundChannel": "ALIPAYACCOUNT" }]);
             put("fund_bill_list", &funds.to_string());
+        }
+        if let Some(refund) = &self.refund {
+            put("out_biz_no", &refund.out_request_no);
+            put("refund_fee", &money::yuan(refund.cumulative_fen));
+            put("gmt_refund", &time8::write_ms(refund.at_ms));
         }
         if let (TradeStatus::TradeClosed, Some(closed_ms)) = (trade.status, trade.closed_ms) {
             put("gmt_close", &time8::write(closed_ms));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::answer::Layout;
+use crate::bill::Bills;
 
 /// What refuses a close that comes too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -26,6 +27,41 @@ pub enum EmptyValues {
     Unsigned,
     /// Not sent.
     Absent,
+}
+
+/// What refuses a refund that comes too soon after the one before. Alipay's pages name the pause and no code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EarlyRefund {
+    /// 40005 `isv.method-call-limited`.
+    #[default]
+    Limited,
+    /// `ACQ.SYSTEM_ERROR`: its outcome is unknown to the caller; it had no effect.
+    SystemError,
+}
+
+/// What a refund's answer says of the money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FundChange {
+    /// `Y` once, then `N`.
+    #[default]
+    Told,
+    /// `Y` once, then nothing.
+    AbsentForN,
+    /// `N` even by the call that moved it: it was not known yet.
+    NeverY,
+}
+
+/// How failures about bills are named; the pages and the live gateway differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BillErrors {
+    /// `BILL_NOT_EXIST`.
+    #[default]
+    Bare,
+    /// `isp.bill_not_exist`.
+    Live,
 }
 
 /// All switches; the default is what is seen most.
@@ -62,6 +98,19 @@ pub struct Switches {
     pub time_expire_min_s: u64,
     /// Schedule time from a payment to the first delivery of its notice.
     pub notify_after_ms: u64,
+    /// A notice goes out for each refund, to the trade's `notify_url`.
+    pub notify_refunds: bool,
+    /// Schedule time between two refunds of one trade.
+    pub refund_spacing_ms: u64,
+    pub early_refund: EarlyRefund,
+    pub fund_change: FundChange,
+    /// Schedule time from a refund until a query tells its `refund_status`.
+    pub refund_status_after_ms: u64,
+    /// Which days have a bill.
+    pub bills: Bills,
+    /// A day without rows has a file all the same, with `EMPTY_DATA_WITH_BILL_FILE`.
+    pub empty_bills: bool,
+    pub bill_errors: BillErrors,
 }
 
 impl Default for Switches {
@@ -83,6 +132,14 @@ impl Default for Switches {
             timestamp_tolerance_s: 600,
             time_expire_min_s: 60,
             notify_after_ms: 0,
+            notify_refunds: true,
+            refund_spacing_ms: 3_000,
+            early_refund: EarlyRefund::default(),
+            fund_change: FundChange::default(),
+            refund_status_after_ms: 10_000,
+            bills: Bills::ByClock,
+            empty_bills: false,
+            bill_errors: BillErrors::default(),
         }
     }
 }

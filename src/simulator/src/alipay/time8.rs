@@ -22,6 +22,11 @@ pub fn read_loose(text: &str) -> Option<i64> {
     read(text).or_else(|| PrimitiveDateTime::parse(text, MINUTES).ok().map(unix_ms))
 }
 
+/// Unix milliseconds with their thousandths, as `gmt_refund` has them: `2026-03-01 12:00:00.320`.
+pub fn write_ms(at_ms: i64) -> String {
+    format!("{}.{:03}", write(at_ms), at_ms.rem_euclid(1000))
+}
+
 /// The day as `yyyyMMdd`, the way numbers begin.
 pub fn day(at_ms: i64) -> String {
     local(at_ms).format(format_description!("[year][month][day]")).expect("a date has all parts of the format")
@@ -65,6 +70,7 @@ mod tests {
     #[test]
     fn writes_and_reads_gmt_plus_8() {
         assert_eq!(write(1_772_337_600_999), "2026-03-01 12:00:00");
+        assert_eq!(write_ms(1_772_337_600_045), "2026-03-01 12:00:00.045");
         assert_eq!(read("2026-03-01 12:00:00"), Some(1_772_337_600_000));
         assert_eq!(read("2026-03-01T12:00:00"), None);
         assert_eq!(read("2026-03-01 12:00"), None);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::failure::Failure;
+use super::refund::Refund;
 
 /// State of a trade, in Alipay's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +80,10 @@ pub struct Trade {
     pub expires_ms: i64,
     /// Paid.
     pub paid_ms: Option<i64>,
-    /// Closed.
+    /// Closed, or refunded in full.
     pub closed_ms: Option<i64>,
+    /// Money that went back, oldest first.
+    pub refunds: Vec<Refund>,
 }
 
 /// What a press on "pay" came to.
@@ -186,6 +189,7 @@ pub(crate) mod tests {
             expires_ms: 1_000,
             paid_ms: None,
             closed_ms: None,
+            refunds: Vec::new(),
         }
     }
 

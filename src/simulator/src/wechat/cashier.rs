@@ -99,7 +99,7 @@ impl Wechat {
         let plan = self.ground.faults.take(
             Wallet::Wechat,
             Call::Cashier,
-            Keys { merchant: Some(&key.0), out_trade_no: Some(&key.1), code: None },
+            Keys { merchant: Some(&key.0), out_trade_no: Some(&key.1), ..Keys::default() },
         );
         let outcome = if plan.0.iter().any(|kind| matches!(kind, FaultKind::FailBefore { .. })) {
             Err(CashierReason::Fault)
@@ -178,19 +178,6 @@ impl Wechat {
         let transaction_id = self.take_money(&mut self.state(), &key, self.ground.clock.now_ms())?;
         self.announce(&key);
         Some(transaction_id)
-    }
-
-    /// A refund made by hand in the merchant platform: the order says REFUND from now on. False unless it was paid.
-    pub fn refund_by_hand(&self, mchid: &str, out_trade_no: &str) -> bool {
-        let mut state = self.state();
-        match state.orders.get_mut(&(mchid.to_owned(), out_trade_no.to_owned())) {
-            Some(order) if matches!(order.state, TradeState::Success | TradeState::Refund) => {
-                order.state = TradeState::Refund;
-                self.ground.ledger.record(order_line(Call::Other, Event::Refunded, order));
-                true
-            }
-            _ => false,
-        }
     }
 
     fn take_money(&self, state: &mut State, key: &OrderKey, now_ms: i64) -> Option<String> {

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::cashier::Press;
 use super::enrol::MerchantOptions;
+use super::refund::RefundStatus;
 use super::state::KeyMode;
 use super::{Switches, Wechat};
+use crate::bill::{BillChange, SyntheticBill};
 use crate::control::{ControlError, read, write};
 use crate::faults::FaultKind;
 
@@ -26,6 +28,47 @@ struct OfNumber {
     /// Lies of a notification made by hand.
     #[serde(default)]
     faults: Vec<FaultKind>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfRefund {
+    mchid: String,
+    out_refund_no: String,
+    /// How it ends.
+    status: Option<RefundStatus>,
+    /// Lies of a notification made by hand.
+    #[serde(default)]
+    faults: Vec<FaultKind>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Balance {
+    mchid: String,
+    balance_fen: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefundUrl {
+    mchid: String,
+    url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BillsOf {
+    mchid: String,
+    change: Option<BillChange>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Synthetic {
+    mchid: String,
+    date: String,
+    bill: SyntheticBill,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +177,35 @@ impl Wechat {
                 let answer = answer.map_err(ControlError::Refused)?;
                 Ok(json!({ "status": answer.status, "body": String::from_utf8_lossy(&answer.body) }))
             }
+            "refund" => {
+                let of: OfRefund = read(body)?;
+                write(self.refund_of(&of.mchid, &of.out_refund_no).ok_or_else(|| unknown("refund"))?)
+            }
+            "refunds" => {
+                let of: OfNumber = read(body)?;
+                write(self.refunds_of(&of.mchid, &of.out_trade_no))
+            }
+            "end_refund" => {
+                let of: OfRefund = read(body)?;
+                let status = of.status.ok_or_else(|| ControlError::Body("status is missing".into()))?;
+                Ok(json!(self.end_refund(&of.mchid, &of.out_refund_no, status)))
+            }
+            "notify_refund_now" => {
+                let of: OfRefund = read(body)?;
+                let answer = self.notify_refund_now(&of.mchid, &of.out_refund_no, &of.faults).await;
+                let answer = answer.map_err(ControlError::Refused)?;
+                Ok(json!({ "status": answer.status, "body": String::from_utf8_lossy(&answer.body) }))
+            }
+            "balance" => {
+                let of: Balance = read(body)?;
+                self.set_balance(&of.mchid, of.balance_fen);
+                Ok(Value::Null)
+            }
+            "refund_notify_url" => {
+                let of: RefundUrl = read(body)?;
+                self.set_refund_notify_url(&of.mchid, of.url.as_deref());
+                Ok(Value::Null)
+            }
             "order" => {
                 let of: OfNumber = read(body)?;
                 write(self.order(&of.mchid, &of.out_trade_no).ok_or_else(|| unknown("order"))?)
@@ -147,6 +219,23 @@ impl Wechat {
                 let switches: Switches = read(now)?;
                 self.set_switches(|now| *now = switches.clone());
                 write(switches)
+            }
+            "change_bills" => {
+                let of: BillsOf = read(body)?;
+                let change = of.change.ok_or_else(|| ControlError::Body("change is missing".into()))?;
+                self.change_bills(&of.mchid, change);
+                Ok(Value::Null)
+            }
+            "true_bills" => {
+                self.true_bills(&read::<OfMerchant>(body)?.mchid);
+                Ok(Value::Null)
+            }
+            "synthetic_bill" => {
+                let Synthetic { mchid, date, bill } = read(body)?;
+                // Its hash takes a moment.
+                let this = self.clone();
+                let set = tokio::task::spawn_blocking(move || this.set_synthetic_bill(&mchid, &date, bill)).await;
+                Ok(json!(set.unwrap_or(false)))
             }
             "certificates/add" => Ok(json!({ "serial_no": self.add_platform_certificate().map_err(failed)? })),
             "certificates/sign_with" => Ok(json!(self.sign_with_certificate(&read::<Serial>(body)?.serial_no))),

@@ -103,6 +103,47 @@ pub(crate) const CLOSE: &[Field] = &[must("mchid", Text(32))];
 /// Close of a sub-merchant's order.
 pub(crate) const PARTNER_CLOSE: &[Field] = &[must("sp_mchid", Text(32)), must("sub_mchid", Text(32))];
 
+/// `POST /v3/refund/domestic/refunds`.
+pub(crate) const REFUND: &[Field] = &[
+    may("sub_mchid", Text(32)),
+    may("transaction_id", Text(32)),
+    may("out_trade_no", Text(32)),
+    must("out_refund_no", Text(64)),
+    may("reason", Text(80)),
+    may("notify_url", Text(256)),
+    may("funds_account", Text(32)),
+    must(
+        "amount",
+        Object(&[
+            must("refund", Int),
+            must("total", Int),
+            must("currency", Text(16)),
+            may("from", List(&[must("account", Text(32)), must("amount", Int)])),
+        ]),
+    ),
+    may(
+        "goods_detail",
+        List(&[
+            must("merchant_goods_id", Text(32)),
+            may("wechatpay_goods_id", Text(32)),
+            may("goods_name", Text(256)),
+            must("unit_price", Int),
+            must("refund_amount", Int),
+            must("refund_quantity", Int),
+        ]),
+    ),
+];
+
+/// `POST /v3/refund/domestic/refunds/{refund_id}/apply-abnormal-refund`; the last two are encrypted.
+pub(crate) const REFUND_REPAIR: &[Field] = &[
+    may("sub_mchid", Text(32)),
+    must("out_refund_no", Text(64)),
+    must("type", Text(32)),
+    may("bank_type", Text(16)),
+    may("bank_account", Text(1024)),
+    may("real_name", Text(1024)),
+];
+
 /// Reads a body and checks it against its fields.
 pub(crate) fn read(body: &[u8], fields: &[Field]) -> Result<Value, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::parameter("/body", "不是UTF-8"))?;

@@ -1,5 +1,7 @@
 //! WeChat's side: `/v3/…`, `/sns/jscode2session` and the payment page.
 
+mod about;
+mod bill;
 mod cashier;
 mod certificates;
 mod check;
@@ -9,11 +11,13 @@ mod fields;
 mod notice;
 mod orders;
 mod prepay;
+mod refund;
 mod refusal;
 mod route;
 mod seal;
 mod sessions;
 mod state;
+mod statement;
 mod switches;
 
 #[cfg(test)]
@@ -34,8 +38,12 @@ use crate::keys::{KeyError, RsaKey, shared, shared_number};
 
 pub use cashier::{CashierError, CashierReason, CashierResult, Press};
 pub use enrol::{MerchantKey, MerchantOptions, WechatApp, WechatMerchant};
+pub use refund::{Refund, RefundStatus};
 pub use state::{KeyMode, TradeState};
-pub use switches::{AssociatedData, ChangedPrepay, ForeignOpenid, PaidPrepay, RepeatedPrepay, Switches, UnknownClose};
+pub use switches::{
+    AssociatedData, ChangedPrepay, ForeignOpenid, LimitedRefund, PaidPrepay, RefundEnding, RepeatedPrepay, Switches,
+    UnknownClose,
+};
 
 use state::{Merchant, PlatformCertificate, State};
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::orders::{lie_about, view};
 use super::seal;
-use super::state::OrderKey;
+use super::state::{Merchant, OrderKey};
 use super::switches::AssociatedData;
 use super::{Wechat, print};
 use crate::chance;
@@ -22,7 +22,7 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 /// 15 redeliveries, 24 h 4 min in all.
-const RETRIES: &[Duration] = &[
+pub(super) const RETRIES: &[Duration] = &[
     seconds(15),
     seconds(15),
     seconds(30),
@@ -40,6 +40,17 @@ const RETRIES: &[Duration] = &[
     seconds(6 * 3600),
 ];
 
+/// What is said about one event, before it is encrypted.
+pub(super) struct Envelope<'a> {
+    pub id: &'a str,
+    pub created_ms: i64,
+    pub event_type: &'a str,
+    pub summary: &'a str,
+    /// `transaction` or `refund`; the associated data as well, where there is any.
+    pub original_type: &'a str,
+    pub plain: Value,
+}
+
 impl Wechat {
     /// Schedules the notification of a payment.
     pub(super) fn announce(&self, key: &OrderKey) {
@@ -52,8 +63,10 @@ impl Wechat {
         let (this, wanted) = (self.this.clone(), key.clone());
         self.ground.notifier.schedule(Delivery {
             wallet: Wallet::Wechat,
+            call: Call::Notify,
             merchant: key.0.clone(),
             out_trade_no: key.1.clone(),
+            out_refund_no: None,
             first_after: Duration::from_millis(switches.notice_delay_ms.saturating_add(spread_ms)),
             retries: RETRIES,
             doubled: switches.notice_doubled,
@@ -68,7 +81,6 @@ impl Wechat {
     /// `AnswerOf` tells another order under this one's address.
     pub fn notice(&self, mchid: &str, out_trade_no: &str, kinds: &[FaultKind]) -> Option<Outgoing> {
         let merchant = self.merchant(mchid)?;
-        let switches = self.switches();
         let (url, notice_id, success_ms, mut plain) = {
             let state = self.state();
             let order = state.orders.get(&(mchid.to_owned(), out_trade_no.to_owned()))?;
@@ -88,11 +100,32 @@ impl Wechat {
         if plain.get("attach").is_none() {
             plain["attach"] = json!("");
         }
-        let plain = print(&lie_about(plain, kinds), switches.pretty);
+        let envelope = Envelope {
+            id: &notice_id,
+            created_ms: success_ms,
+            event_type: "TRANSACTION.SUCCESS",
+            summary: "支付成功",
+            original_type: "transaction",
+            plain: lie_about(plain, kinds),
+        };
+        let (headers, body) = self.sealed_notice(&merchant, &envelope, kinds);
+        Some(Outgoing { url, headers, body: Bytes::from(body) })
+    }
+
+    /// Headers and body of a notification: encrypted, wrapped, signed, with the lies of `kinds`.
+    pub(super) fn sealed_notice(
+        &self,
+        merchant: &Merchant,
+        envelope: &Envelope<'_>,
+        kinds: &[FaultKind],
+    ) -> (Vec<(&'static str, String)>, Vec<u8>) {
+        let switches = self.switches();
+        let plain = print(&envelope.plain, switches.pretty);
+        let original_type = envelope.original_type;
         let nonce = chance::text(12);
-        let associated_data = if switches.associated_data == AssociatedData::Transaction { "transaction" } else { "" };
+        let associated_data = if switches.associated_data == AssociatedData::Transaction { original_type } else { "" };
         let mut resource = json!({
-            "original_type": "transaction",
+            "original_type": original_type,
             "algorithm": "AEAD_AES_256_GCM",
             "ciphertext": seal::encrypt(&merchant.apiv3_key, &nonce, associated_data, &plain),
             "nonce": nonce,
@@ -101,11 +134,11 @@ impl Wechat {
             resource["associated_data"] = json!(associated_data);
         }
         let body: Value = json!({
-            "id": notice_id,
-            "create_time": super::rfc3339(success_ms),
+            "id": envelope.id,
+            "create_time": super::rfc3339(envelope.created_ms),
             "resource_type": "encrypt-resource",
-            "event_type": "TRANSACTION.SUCCESS",
-            "summary": "支付成功",
+            "event_type": envelope.event_type,
+            "summary": envelope.summary,
             "resource": resource,
         });
         let mut body = print(&body, switches.pretty);
@@ -117,8 +150,8 @@ impl Wechat {
             ("Accept", "*/*".to_owned()),
             ("User-Agent", "Mozilla/4.0".to_owned()),
         ];
-        headers.extend(self.signature(&merchant, None, &body, kinds));
-        Some(Outgoing { url, headers, body: Bytes::from(body) })
+        headers.extend(self.signature(merchant, None, &body, kinds));
+        (headers, body)
     }
 
     /// Delivers one notification now, besides the schedule, and tells what came back.
@@ -142,7 +175,7 @@ impl Wechat {
 }
 
 /// 200 and 204 end the deliveries; a redirect or anything else is a failure.
-fn accepts(answer: &Incoming) -> bool {
+pub(super) fn accepts(answer: &Incoming) -> bool {
     matches!(answer.status, 200 | 204)
 }
 

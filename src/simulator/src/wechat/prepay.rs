@@ -225,7 +225,7 @@ fn is_out_trade_no(number: &str) -> bool {
         && number.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-|*".contains(&byte))
 }
 
-fn is_notify_url(url: &str) -> bool {
+pub(super) fn is_notify_url(url: &str) -> bool {
     let Ok(parsed) = url.parse::<http::Uri>() else {
         return false;
     };
@@ -260,7 +260,7 @@ fn new_prepay_id(now_ms: i64) -> String {
 }
 
 /// In the form of a UUID, as notifications carry it.
-fn new_notice_id() -> String {
+pub(super) fn new_notice_id() -> String {
     let digits = chance::hex(&chance::bytes::<16>());
     format!("{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
+use super::about::About;
 use super::check::Authorization;
 use super::orders::Named;
 use super::refusal::Refusal;
@@ -15,18 +16,50 @@ use crate::ground::{Call, Wallet};
 use crate::ledger::{Entry, Event};
 use crate::wire::{Answer, Reply, WireRequest};
 
-/// A call under `/v3`. Refunds and bills will be further variants.
-enum Route {
+/// A call under `/v3`.
+pub(super) enum Route {
     Prepay { partner: bool },
     Query { partner: bool, named: Named },
     Close { partner: bool, out_trade_no: String },
+    Refund,
+    RefundQuery { out_refund_no: String },
+    RefundRepair { refund_id: String },
+    Bill,
+    BillFile,
     Certificates,
+}
+
+/// What a call came to.
+enum Done {
+    Told(Value),
+    /// 204.
+    Nothing,
+    /// Neither signed nor JSON.
+    File(Reply),
 }
 
 impl Route {
     fn of(method: &Method, path: &str) -> Option<Self> {
         if (method, path) == (&Method::GET, "/v3/certificates") {
             return Some(Self::Certificates);
+        }
+        match (method.as_str(), path) {
+            ("GET", "/v3/bill/tradebill") => return Some(Self::Bill),
+            ("GET", "/v3/billdownload/file") => return Some(Self::BillFile),
+            _ => {}
+        }
+        if let Some(rest) = path.strip_prefix("/v3/refund/domestic/refunds") {
+            let parts: Vec<&str> = rest.split('/').collect();
+            return match (method.as_str(), parts.as_slice()) {
+                ("POST", [""]) => Some(Self::Refund),
+                ("GET", ["", number]) if !number.is_empty() => {
+                    Some(Self::RefundQuery { out_refund_no: decoded(number) })
+                }
+                ("POST", ["", refund_id, "apply-abnormal-refund"]) => {
+                    Some(Self::RefundRepair { refund_id: decoded(refund_id) })
+                }
+                _ => None,
+            };
         }
         let (partner, rest) = match path.strip_prefix("/v3/pay/partner/transactions/") {
             Some(rest) => (true, rest),
@@ -49,6 +82,11 @@ impl Route {
             Self::Prepay { .. } => Call::Prepay,
             Self::Query { .. } => Call::Query,
             Self::Close { .. } => Call::Close,
+            Self::Refund => Call::Refund,
+            Self::RefundQuery { .. } => Call::RefundQuery,
+            Self::RefundRepair { .. } => Call::RefundRepair,
+            Self::Bill => Call::Bill,
+            Self::BillFile => Call::BillFile,
             Self::Certificates => Call::Certificates,
         }
     }
@@ -69,14 +107,20 @@ impl Wechat {
         };
         // Who it claims to be, for the ledger and the faults; nothing is done for a claim.
         let claimed = request.header("authorization").and_then(Authorization::read).map(|read| read.mchid.to_owned());
-        let number = self.number_of(&route, &request.body);
+        let About { out_trade_no: number, out_refund_no } = self.about(&route, claimed.as_deref(), &request.body);
         let line = |event| {
             let mut line = Entry::new(Wallet::Wechat, route.call(), event);
             line.merchant.clone_from(&claimed);
             line.out_trade_no.clone_from(&number);
+            line.out_refund_no.clone_from(&out_refund_no);
             line
         };
-        let keys = Keys { merchant: claimed.as_deref(), out_trade_no: number.as_deref(), code: None };
+        let keys = Keys {
+            merchant: claimed.as_deref(),
+            out_trade_no: number.as_deref(),
+            out_refund_no: out_refund_no.as_deref(),
+            code: None,
+        };
         let plan = self.ground.faults.take(Wallet::Wechat, route.call(), keys);
         let arrived = line(Event::Request).body(&request.body);
         self.ground.ledger.record(if request.backup { arrived.note("backup") } else { arrived });
@@ -100,7 +144,9 @@ impl Wechat {
         }
         let outcome = self.check(&request).and_then(|merchant| self.act(&route, &merchant, &request, &plan.0));
         let answer = match outcome {
-            Ok(body) => self.succeed(merchant.as_deref(), asked, body, &plan),
+            Ok(Done::File(reply)) => return plan.after(reply, &refusal).await,
+            Ok(Done::Told(body)) => self.succeed(merchant.as_deref(), asked, Some(body), &plan),
+            Ok(Done::Nothing) => self.succeed(merchant.as_deref(), asked, None, &plan),
             Err(refusal) => {
                 self.ground.ledger.record(line(Event::Refused).status(refusal.status).error(&refusal.code));
                 self.refuse(merchant.as_deref(), asked, &refusal, &plan)
@@ -109,46 +155,36 @@ impl Wechat {
         plan.after(answer.into(), &refusal).await
     }
 
-    /// `None` is 204.
     fn act(
         &self,
         route: &Route,
         merchant: &Merchant,
         request: &WireRequest,
         lies: &[FaultKind],
-    ) -> Result<Option<Value>, Refusal> {
+    ) -> Result<Done, Refusal> {
         if request.method == Method::POST
             && request.header("content-type").is_none_or(|kind| !kind.starts_with("application/json"))
         {
             return Err(Refusal::new(400, "PARAM_ERROR", "Http头Content-Type须为application/json", "268435461"));
         }
-        match route {
-            Route::Prepay { partner } => self.prepay(merchant, *partner, &request.body).map(Some),
-            Route::Query { partner, named } => {
-                self.query(merchant, *partner, named, &request.query_pairs(), lies).map(Some)
-            }
+        let told = match route {
+            Route::Prepay { partner } => self.prepay(merchant, *partner, &request.body),
+            Route::Query { partner, named } => self.query(merchant, *partner, named, &request.query_pairs(), lies),
             Route::Close { partner, out_trade_no } => {
-                self.close(merchant, *partner, out_trade_no, &request.body).map(|()| None)
+                return self.close(merchant, *partner, out_trade_no, &request.body).map(|()| Done::Nothing);
             }
-            Route::Certificates => self.certificates(merchant).map(Some),
-        }
-    }
-
-    /// The number a request is about, before anything of it is believed.
-    fn number_of(&self, route: &Route, body: &[u8]) -> Option<String> {
-        match route {
-            Route::Prepay { .. } => {
-                let body: Value = serde_json::from_slice(body).ok()?;
-                body.get("out_trade_no")?.as_str().map(str::to_owned)
+            Route::Refund => self.refund(merchant, &request.body, lies),
+            Route::RefundQuery { out_refund_no } => {
+                self.refund_query(merchant, out_refund_no, &request.query_pairs(), lies)
             }
-            Route::Query { named: Named::OutTradeNo(number), .. } | Route::Close { out_trade_no: number, .. } => {
-                Some(number.clone())
+            Route::RefundRepair { refund_id } => self.refund_repair(merchant, refund_id, &request.body),
+            Route::Bill => {
+                self.bill(merchant, &request.query_pairs(), request.header("host").unwrap_or_default(), lies)
             }
-            Route::Query { named: Named::TransactionId(id), .. } => {
-                self.state().transactions.get(id).map(|key| key.1.clone())
-            }
-            Route::Certificates => None,
-        }
+            Route::BillFile => return self.bill_file(merchant, &request.query_pairs(), lies).map(Done::File),
+            Route::Certificates => self.certificates(merchant),
+        };
+        told.map(Done::Told)
     }
 
     fn succeed(&self, merchant: Option<&Merchant>, asked: Option<&str>, body: Option<Value>, plan: &Plan) -> Answer {
@@ -213,6 +249,12 @@ mod tests {
             (Method::GET, "/v3/pay/partner/transactions/id/4200", Some(Call::Query)),
             (Method::POST, "/v3/pay/transactions/out-trade-no/T00001/close", Some(Call::Close)),
             (Method::POST, "/v3/pay/transactions/out-trade-no/T00001", None),
+            (Method::POST, "/v3/refund/domestic/refunds", Some(Call::Refund)),
+            (Method::GET, "/v3/refund/domestic/refunds", None),
+            (Method::GET, "/v3/refund/domestic/refunds/R1", Some(Call::RefundQuery)),
+            (Method::POST, "/v3/refund/domestic/refunds/50/apply-abnormal-refund", Some(Call::RefundRepair)),
+            (Method::GET, "/v3/bill/tradebill", Some(Call::Bill)),
+            (Method::GET, "/v3/billdownload/file", Some(Call::BillFile)),
             (Method::GET, "/v3/certificates", Some(Call::Certificates)),
             (Method::GET, "/v3/pay/transactions/native", None),
         ] {

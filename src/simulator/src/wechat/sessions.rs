@@ -21,7 +21,7 @@ impl Wechat {
         let plan = self.ground.faults.take(
             Wallet::Wechat,
             Call::Exchange,
-            Keys { merchant: Some(appid), out_trade_no: None, code: Some(code) },
+            Keys { merchant: Some(appid), code: Some(code), ..Keys::default() },
         );
         let line = |event| Entry::new(Wallet::Wechat, Call::Exchange, event).merchant(appid).code(code);
         self.ground.ledger.record(line(Event::Request));

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::bill::BillFile;
+use super::refund::Refund;
+use crate::bill::{BillChange, SyntheticBill};
 use crate::keys::{Certificate, PublicKey, RsaKey};
 
 /// Life of a prepay_id, whatever `time_expire` says.
@@ -159,6 +162,19 @@ pub(crate) struct State {
     /// prepay_id to its order and the time it was issued.
     pub prepays: HashMap<String, (OrderKey, i64)>,
     pub transactions: HashMap<String, OrderKey>,
+    /// By mchid or sp_mchid, and out_refund_no.
+    pub refunds: HashMap<OrderKey, Refund>,
+    /// out_refund_nos of an order, oldest first.
+    pub refunds_by_order: HashMap<OrderKey, Vec<String>>,
+    /// Fen a merchant or sub-merchant can refund from, where that is limited.
+    pub balances: HashMap<String, i64>,
+    /// Where refunds without an address of their own are told.
+    pub refund_urls: HashMap<String, String>,
+    pub bill_changes: HashMap<String, Vec<BillChange>>,
+    /// By mchid and date: the day, and the SHA-1 of its plain file.
+    pub synthetic_bills: HashMap<OrderKey, (SyntheticBill, String)>,
+    /// By token.
+    pub bill_files: HashMap<String, BillFile>,
     pub rates: HashMap<String, Rate>,
     /// Listed ones, oldest first; the one at `signing` signs.
     pub certificates: Vec<PlatformCertificate>,
@@ -175,6 +191,13 @@ impl State {
             orders: HashMap::new(),
             prepays: HashMap::new(),
             transactions: HashMap::new(),
+            refunds: HashMap::new(),
+            refunds_by_order: HashMap::new(),
+            balances: HashMap::new(),
+            refund_urls: HashMap::new(),
+            bill_changes: HashMap::new(),
+            synthetic_bills: HashMap::new(),
+            bill_files: HashMap::new(),
             rates: HashMap::new(),
             signing: first.certificate.serial_no.clone(),
             certificates: vec![first],

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::refund::RefundStatus;
+use crate::bill::Bills;
+
 /// Answer to the same order asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +65,37 @@ pub enum AssociatedData {
     Transaction,
 }
 
+/// What a refund within a minute of the one before, answered 429, has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitedRefund {
+    NotExecuted,
+    /// The refund exists although it was refused.
+    Executed,
+}
+
+/// How refunds end that nobody ends by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundEnding {
+    Success,
+    Abnormal,
+    Closed,
+    /// They stay on their way.
+    Never,
+}
+
+impl RefundEnding {
+    pub(super) fn status(self) -> Option<RefundStatus> {
+        match self {
+            Self::Success => Some(RefundStatus::Success),
+            Self::Abnormal => Some(RefundStatus::Abnormal),
+            Self::Closed => Some(RefundStatus::Closed),
+            Self::Never => None,
+        }
+    }
+}
+
 /// The switches of WeChat, all merchants alike. The key mode is a merchant's own (see `KeyMode`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -92,6 +126,17 @@ pub struct Switches {
     /// Whether a probe with a `WECHATPAY/SIGNTEST/` signature goes before the first delivery.
     pub notice_probe: bool,
     pub associated_data: AssociatedData,
+    /// How refunds end by themselves.
+    pub refund_ending: RefundEnding,
+    /// Schedule time from a refund's acceptance to its end, milliseconds (minutes to days in practice).
+    pub refund_delay_ms: u64,
+    /// Schedule time between two refunds of one order before 429, milliseconds.
+    pub refund_spacing_ms: u64,
+    pub limited_refund: LimitedRefund,
+    /// Whether refunds are notified at all.
+    pub refund_notices: bool,
+    /// Which days have a bill.
+    pub bills: Bills,
 }
 
 impl Default for Switches {
@@ -113,6 +158,12 @@ impl Default for Switches {
             notice_doubled: false,
             notice_probe: false,
             associated_data: AssociatedData::Transaction,
+            refund_ending: RefundEnding::Success,
+            refund_delay_ms: 0,
+            refund_spacing_ms: 60_000,
+            limited_refund: LimitedRefund::NotExecuted,
+            refund_notices: true,
+            bills: Bills::ByClock,
         }
     }
 }

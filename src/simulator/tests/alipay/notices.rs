@@ -153,6 +153,15 @@ async fn another_process_can_do_the_same_through_the_control_routes() {
     assert_eq!(post("open_ids", phone).await["open_id"].as_str().unwrap().len(), 47);
     let switches = post("switches", json!({ "layout": "blanks" })).await;
     assert_eq!((&switches["layout"], &switches["sign_failures"]), (&json!("blanks"), &json!(true)));
+    let switches = post("switches", json!({ "bills": "ready", "fund_change": "never_y" })).await;
+    assert_eq!((&switches["bills"], &switches["refund_status_after_ms"]), (&json!("ready"), &json!(10_000)));
+    let row = json!({ "change": "add", "row": { "out_trade_no": "X1", "amount_fen": 7 } });
+    assert_eq!(post("change_bills", json!({ "seller_id": "2088", "change": row })).await, Value::Null);
+    let bill = json!({ "prefix": "M", "rows": 3 });
+    let made_up = json!({ "seller_id": "2088", "date": "2026-02-28", "bill": bill });
+    assert_eq!(post("synthetic_bill", made_up).await, json!(true));
+    assert_eq!(post("true_bills", json!({ "seller_id": "2088" })).await, Value::Null);
+    assert_eq!(post("balance", json!({ "seller_id": "2088", "balance_fen": 5 })).await, Value::Null);
     let paid = post("trade_pay", json!({ "trade_no": "1", "user_id": user["user_id"] })).await;
     assert_eq!(paid["result_code"], "4000");
     assert_eq!(post("trade", json!({ "app_id": app["app_id"], "out_trade_no": "x" })).await, Value::Null);

@@ -1,9 +1,11 @@
 //! The simulator met over its wire, by a merchant who signs properly unless told otherwise.
 
+mod bills;
 mod calls;
 mod entry;
 mod notices;
 mod payment;
+mod refunds;
 mod trouble;
 
 use std::sync::Arc;
@@ -170,6 +172,28 @@ impl Shop {
     pub async fn close(&self, out_trade_no: &str) -> Got {
         let target = format!("/v3/pay/transactions/out-trade-no/{out_trade_no}/close");
         self.send(self.call("POST", target, json!({ "mchid": self.merchant.mchid }))).await
+    }
+
+    /// A paid order of 1999 fen.
+    pub async fn paid(&self, out_trade_no: &str) {
+        self.prepay_id(out_trade_no).await;
+        self.simulator.wechat().pay(&self.merchant.mchid, out_trade_no).expect("payable");
+    }
+
+    /// What asks for a refund of such an order.
+    pub fn wanted(&self, out_trade_no: &str, out_refund_no: &str, fen: i64) -> Value {
+        json!({
+            "out_trade_no": out_trade_no, "out_refund_no": out_refund_no, "reason": "不要了",
+            "notify_url": self.notify_url, "amount": { "refund": fen, "total": 1999, "currency": "CNY" },
+        })
+    }
+
+    pub async fn refund(&self, wanted: &Value) -> Got {
+        self.send(self.call("POST", "/v3/refund/domestic/refunds", wanted)).await
+    }
+
+    pub async fn refund_query(&self, out_refund_no: &str) -> Got {
+        self.send(self.call("GET", format!("/v3/refund/domestic/refunds/{out_refund_no}"), "")).await
     }
 
     /// What the phone gets for a prepay_id.

@@ -16,14 +16,14 @@ use crate::wechat::{AssociatedData, MerchantOptions};
 use crate::{Call, Event, Fault, FaultKind, Match, Options, Wallet};
 
 /// A merchant's server that remembers what it got and answers in turn.
-struct Mailbox {
-    url: String,
-    got: Arc<Mutex<Vec<Got>>>,
+pub(super) struct Mailbox {
+    pub url: String,
+    pub got: Arc<Mutex<Vec<Got>>>,
 }
 
 impl Mailbox {
     /// `answers` in turn, the last one for ever.
-    async fn open(answers: &[u16]) -> Self {
+    pub async fn open(answers: &[u16]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/notify", listener.local_addr().expect("an address"));
         let got: Arc<Mutex<Vec<Got>>> = Arc::default();
@@ -55,12 +55,12 @@ impl Mailbox {
         self.got.lock().expect("no panic").len()
     }
 
-    async fn wait_for(&self, count: usize) {
+    pub async fn wait_for(&self, count: usize) {
         until(|| self.count() >= count).await;
     }
 }
 
-async fn until(mut condition: impl FnMut() -> bool) {
+pub(super) async fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "not in time");
@@ -68,14 +68,14 @@ async fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-async fn shop_with(mailbox: &Mailbox) -> Shop {
+pub(super) async fn shop_with(mailbox: &Mailbox) -> Shop {
     let options = Options { schedule_scale: 0.001, ..Options::default() };
     let mut shop = Shop::open_with(options, MerchantOptions::default()).await;
     shop.notify_url.clone_from(&mailbox.url);
     shop
 }
 
-fn decrypt(shop: &Shop, body: &Value) -> Value {
+pub(super) fn decrypt(shop: &Shop, body: &Value) -> Value {
     let resource = &body["resource"];
     let text = |name: &str| resource[name].as_str().unwrap_or_default().to_owned();
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, shop.merchant.apiv3_key.as_bytes()).expect("a key"));
