@@ -97,72 +97,93 @@ text_id!(
 /// Crockford's base32 in lower case without i, l, o, u: what a person can read out, and sorts as the bytes do.
 const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// Our number for an order: a version 7 UUID, written as 26 base32 characters.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct OrderId(Uuid);
+/// An id of ours that people read: a version 7 UUID, written as 26 base32 characters.
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Uuid);
 
-impl OrderId {
-    pub fn fresh() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// Errors: [`IdError::Length`], [`IdError::Character`].
-    pub fn parse(text: &str) -> Result<Self, IdError> {
-        const WHAT: &str = "order id";
-        if text.len() != 26 {
-            return Err(IdError::Length { what: WHAT, min: 26, max: 26 });
-        }
-        let refused = IdError::Character { what: WHAT, allowed: "base32 of Crockford, lower case" };
-        let mut value: u128 = 0;
-        for (at, byte) in text.bytes().enumerate() {
-            let digit = BASE32.iter().position(|b| *b == byte).ok_or_else(|| refused.clone())? as u128;
-            // 26 x 5 = 130 bits: the first character carries three only.
-            if at == 0 && digit > 7 {
-                return Err(refused);
+        impl $name {
+            pub fn fresh() -> Self {
+                Self(Uuid::now_v7())
             }
-            value = (value << 5) | digit;
+
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// Errors: [`IdError::Length`], [`IdError::Character`].
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                read_base32($what, text).map(Self)
+            }
         }
-        Ok(Self(Uuid::from_u128(value)))
-    }
-}
 
-impl fmt::Display for OrderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.0.as_u128();
-        for at in (0..26).rev() {
-            let digit = (value >> (at * 5)) & 31;
-            write!(f, "{}", BASE32[digit as usize] as char)?;
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_base32(self.0, f)
+            }
         }
-        Ok(())
-    }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
+            }
+        }
+    };
 }
 
-impl fmt::Debug for OrderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OrderId({self})")
+uuid_id!(
+    /// Our number for an order: a version 7 UUID, written as 26 base32 characters.
+    OrderId, "order id"
+);
+uuid_id!(
+    /// Our number for a refund: a version 7 UUID, written as 26 base32 characters.
+    RefundId, "refund id"
+);
+
+fn read_base32(what: &'static str, text: &str) -> Result<Uuid, IdError> {
+    if text.len() != 26 {
+        return Err(IdError::Length { what, min: 26, max: 26 });
     }
+    let refused = IdError::Character { what, allowed: "base32 of Crockford, lower case" };
+    let mut value: u128 = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let digit = BASE32.iter().position(|b| *b == byte).ok_or_else(|| refused.clone())? as u128;
+        // 26 x 5 = 130 bits: the first character carries three only.
+        if at == 0 && digit > 7 {
+            return Err(refused);
+        }
+        value = (value << 5) | digit;
+    }
+    Ok(Uuid::from_u128(value))
 }
 
-impl TryFrom<String> for OrderId {
-    type Error = IdError;
-    fn try_from(text: String) -> Result<Self, IdError> {
-        Self::parse(&text)
+fn write_base32(id: Uuid, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let value = id.as_u128();
+    for at in (0..26).rev() {
+        let digit = (value >> (at * 5)) & 31;
+        write!(f, "{}", BASE32[digit as usize] as char)?;
     }
-}
-
-impl From<OrderId> for String {
-    fn from(id: OrderId) -> String {
-        id.to_string()
-    }
+    Ok(())
 }
 
 /// The number of one command: made by the front, one per call that it publishes; its outcome is stored under it.
@@ -303,6 +324,33 @@ impl From<OutTradeNo> for String {
     }
 }
 
+/// The number of one refund at a wallet (`out_refund_no`, Alipay's `out_request_no`): the refund's id, 26 bytes of `0-9 a-z`.
+///
+/// It is the idempotency key at both wallets: one number refunds once, whatever the repeats. WeChat Pay takes 64 of digits,
+/// letters, `_-|*@`; Alipay 64.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OutRefundNo(pub RefundId);
+
+impl OutRefundNo {
+    /// Errors: [`IdError`] when it is not a number of ours.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        RefundId::parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for OutRefundNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Debug for OutRefundNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OutRefundNo({self})")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,6 +374,17 @@ mod tests {
         assert_eq!(OutTradeNo::parse(&number.to_string()), Ok(number));
         for foreign in ["", "1", &"é".repeat(14), &format!("{}00", number.order), &format!("{}+1", number.order)] {
             assert!(OutTradeNo::parse(foreign).is_err(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_refunds_number_at_the_wallet_is_its_id() {
+        let id = RefundId::fresh();
+        let number = OutRefundNo(id);
+        assert_eq!(number.to_string(), id.to_string());
+        assert_eq!(OutRefundNo::parse(&number.to_string()), Ok(number));
+        for foreign in ["", "R1", &format!("{id}01"), &"z".repeat(26)] {
+            assert!(OutRefundNo::parse(foreign).is_err(), "{foreign}");
         }
     }
 

@@ -75,20 +75,24 @@ pub async fn read_body(mut response: reqwest::Response, max_bytes: usize) -> Res
 /// Errors: words for the operator who set it.
 pub fn check_base_url(url: &str) -> Result<String, String> {
     let parsed = reqwest::Url::parse(url).map_err(|error| format!("{url} is not an address: {error}"))?;
-    let loopback = match parsed.host_str() {
-        Some(host) => {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }
-        None => return Err(format!("{url} names no host")),
-    };
+    if parsed.host_str().is_none() {
+        return Err(format!("{url} names no host"));
+    }
     match parsed.scheme() {
         "https" => {}
-        "http" if loopback => {}
+        "http" if is_loopback(&parsed) => {}
         _ => return Err(format!("{url} must be https (plain http only to a loopback literal such as 127.0.0.1)")),
     }
     if parsed.query().is_some() || parsed.fragment().is_some() || !parsed.username().is_empty() {
         return Err(format!("{url} must not carry a query, a fragment or a user"));
     }
     Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// Whether an address is a loopback literal: a simulated wallet's.
+pub fn is_loopback(url: &reqwest::Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
 }

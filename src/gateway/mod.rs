@@ -1,12 +1,12 @@
 //! The wallets as we see them: one object per channel account, no store, no queue.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 
 use crate::domain::{
     attempt::{Frozen, Ticket},
-    id::{AppId, OrderId, OutTradeNo, TradeNo},
+    id::{AppId, OrderId, OutRefundNo, OutTradeNo, TradeNo},
     money::{Fen, Sum},
     outcome::PayParams,
     payer::{LoginCode, Payer},
@@ -15,11 +15,15 @@ use crate::domain::{
 };
 
 pub mod alipay;
+pub mod bill;
 pub mod http;
 pub mod open;
+pub mod refund;
 pub mod verified;
 pub mod wechat;
 
+pub use bill::{BillDate, BillError, BillFile, BillKind, BillRow, BillRows};
+pub use refund::{RefundAsk, RefundFound, RefundNotice, RefundSeen, RefundStatus};
 pub use verified::Verified;
 
 /// What a prepay is made of, before its bytes are frozen.
@@ -45,6 +49,9 @@ pub enum GatewayError {
     #[error("{wallet} refused: {code}")]
     Refused { wallet: Wallet, code: String, why: Refused },
     /// The wallet says that the number is paid, closed, used, or in any state that only a query can tell.
+    ///
+    /// Of a refund: it would not make it, and a query tells whether an earlier send did. One that is not known then is refused
+    /// (`wechat-pay.md` §10.2: query, then fail).
     #[error("{wallet} answered {code}: only a query can tell")]
     AskFirst { wallet: Wallet, code: String },
     /// Throttled, not executed.
@@ -55,15 +62,18 @@ pub enum GatewayError {
     Unknown { wallet: Wallet, cause: String },
 }
 
-/// Whose move it is after a refusal.
+/// Whose move it is after a refusal. It speaks of this send alone: where an earlier one may have arrived, a query decides first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The order cannot be paid like this (limits, blocked payer, forbidden words): 2002.
+    /// The order cannot be paid like this (limits, blocked payer, forbidden words): 2002. Of a refund: these bytes will never be
+    /// taken (amount, too old, not permitted, a party's account), a person has to act.
     Order,
     /// The payer's identity is not one of this app: a fresh login, 3002.
     Identity,
-    /// Our configuration at the wallet: alarmed, 1001.
+    /// Our configuration at the wallet: alarmed, 1001. Once it is right, the same bytes may be taken.
     Configuration,
+    /// Refunds only: the merchant's balance at the wallet is too low. Told to people; the same number and bytes again, later.
+    NotEnough,
 }
 
 /// A login code that did not become a payer.
@@ -191,10 +201,12 @@ pub enum NoticeError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// About a payment.
-    Trade(Trade),
+    Payment(Trade),
+    /// About a refund of ours.
+    Refund(RefundNotice),
     /// About a number that is not of our making (another system on the same account), or a kind that says nothing about a
-    /// payment: acknowledged, and set aside with this reason.
-    NotOurs(String),
+    /// payment or a refund: acknowledged, and set aside with this reason.
+    Other(String),
 }
 
 /// Verifies notices with public keys alone: all that a front may hold.
@@ -233,6 +245,32 @@ pub trait Gateway: Send + Sync {
 
     /// Asks the wallet to close an unpaid number.
     async fn close(&self, number: &OutTradeNo) -> Result<CloseAnswer, GatewayError>;
+
+    /// The bytes of a refund, pure: the same ask gives the same bytes.
+    /// Errors: what the wallet would surely refuse, in words for a log.
+    fn freeze_refund(&self, ask: &RefundAsk) -> Result<Frozen, String>;
+
+    /// Sends the frozen bytes of a refund once. The same number and bytes may be sent again at any time: one number refunds once.
+    ///
+    /// [`RefundStatus::Processing`] means accepted, or nothing definite at all: a query decides. Throttled at WeChat Pay (429)
+    /// is [`GatewayError::Unknown`], because it may have been accepted (`wechat-pay.md` §8.4).
+    async fn refund(
+        &self,
+        trade: &OutTradeNo,
+        refund: &OutRefundNo,
+        frozen: &Frozen,
+    ) -> Result<RefundSeen, GatewayError>;
+
+    /// Asks about a refund, at Alipay no sooner than 10 s after it was sent (`alipay.md` §8.2).
+    async fn refund_query(&self, trade: &OutTradeNo, refund: &OutRefundNo) -> Result<RefundFound, GatewayError>;
+
+    /// Fetches the bill of one day into the file `into`, unpacked and its checksum proven (WeChat: SHA-1; Alipay: the ZIP's).
+    /// What cannot be used leaves no file behind. It takes minutes, and memory for a piece alone.
+    async fn bill(&self, date: BillDate, into: &Path) -> Result<BillFile, BillError>;
+
+    /// The rows of a fetched bill; blocking. The last item is an error when the file's own totals are not those of its rows, so
+    /// nothing is concluded from what is *not* in a bill before its rows have ended well.
+    fn read_bill(&self, file: &BillFile) -> Result<BillRows, BillError>;
 
     /// Verifies a notice again and opens it (WeChat: decrypts it).
     fn open_notice(&self, raw: &RawNotice) -> Result<Verified<Notice>, NoticeError>;

@@ -51,8 +51,16 @@ impl Steps {
 
     async fn apply_notice(&self, account: AccountId, notice: Verified<Notice>) -> Result<Noted, StepError> {
         let Trade { out_trade_no: number, state } = match notice.into_inner() {
-            Notice::Trade(trade) => trade,
-            Notice::NotOurs(why) => return Ok(Noted::Park(why)),
+            Notice::Payment(trade) => trade,
+            Notice::Refund(refund) => {
+                tracing::info!(out_refund_no = %refund.out_refund_no, status = ?refund.seen.status, "told of a refund");
+                // A wallet that tells the payment beside it tells the truth about that too.
+                match refund.trade {
+                    Some(state) => Trade { out_trade_no: refund.out_trade_no, state },
+                    None => return Ok(Noted::Done),
+                }
+            }
+            Notice::Other(why) => return Ok(Noted::Park(why)),
         };
         let Some(order) = self.order(number.order).await? else {
             return Ok(Noted::Park(format!("no order has the number {number}")));

@@ -301,7 +301,8 @@ impl Run<'_> {
         let outcome = Outcome::refused(match why {
             Refused::Order => Refusal::OrderRefused,
             Refused::Identity => Refusal::LoginExpired,
-            Refused::Configuration => Refusal::InternalError,
+            // No prepay is refused for want of a balance.
+            Refused::Configuration | Refused::NotEnough => Refusal::InternalError,
         });
         let recorded = self.steps.record(order.id, || vec![OrderEvent::SendRefused { attempt: no }], None).await?;
         // Paid by another number meanwhile: the row gives the answer.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -79,6 +79,21 @@ impl Client {
                 Err(CallError::Unknown(format!("answer signed with unknown certificate {sn}")))
             }
             Err(Doubt::Because(why)) => Err(CallError::Unknown(why.to_owned())),
+        }
+    }
+
+    /// Asks for a file, once, within `wait` for all of it; nothing of a success is read yet. No signature goes with it, and none
+    /// comes.
+    pub async fn open_file(&self, url: reqwest::Url, wait: Duration) -> Result<reqwest::Response, CallError> {
+        let sent = self.http.get(url).timeout(wait).send().await.map_err(send_error);
+        let response = sent.map_err(|error| match error {
+            SendError::NotSent(why) => CallError::NotExecuted(why),
+            SendError::NoAnswer(why) => CallError::Unknown(why),
+        })?;
+        match response.status().as_u16() {
+            200 => Ok(response),
+            429 => Err(CallError::NotExecuted("HTTP 429".to_owned())),
+            status => Err(CallError::Unknown(format!("HTTP {status}"))),
         }
     }
 

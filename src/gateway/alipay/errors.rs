@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use crate::{
     domain::wallet::Wallet,
-    gateway::{CloseAnswer, ExchangeError, GatewayError, Refused, TradeState},
+    gateway::{BillError, CloseAnswer, ExchangeError, GatewayError, Refused, TradeState},
 };
+
+mod refund;
+
+pub use refund::{of_refund, of_refund_query};
 
 /// Where a caller goes on after a throttled call; it backs off further by itself (`alipay.md` publishes no figures).
 pub const RETRY_IN: Duration = Duration::from_secs(1);
@@ -210,6 +214,25 @@ pub fn of_close(error: CallError) -> Result<CloseAnswer, GatewayError> {
     }
 }
 
+/// A failed question for a bill (`alipay.md` §9). Its names come in both cases: `isp.bill_not_exist`, `BILL_NOT_EXIST`.
+pub fn of_bill(error: CallError) -> BillError {
+    let failure = match without_answer(error) {
+        Ok(failure) => failure,
+        Err(error) => return error.into(),
+    };
+    let name = failure.sub_code.to_ascii_lowercase();
+    let none = ["bill_not_exist", "no_bill_data", "bill_date_before_registration"];
+    if none.iter().any(|part| name.contains(part)) {
+        return BillError::None;
+    }
+    match failure.meaning() {
+        Meaning::Unknown => unknown(&failure).into(),
+        Meaning::Busy => busy(&failure).into(),
+        // TYPE_NOT_SUPPORTED, INVAILID_ARGUMENTS (sic), and whatever else: nothing that asking again would mend.
+        Meaning::Gateway(_) | Meaning::Business(_) => refused(&failure, Refused::Configuration).into(),
+    }
+}
+
 /// A failed `alipay.system.oauth.token`.
 pub fn of_exchange(error: CallError) -> ExchangeError {
     let failure = match error {
@@ -232,15 +255,16 @@ pub fn of_exchange(error: CallError) -> ExchangeError {
 mod tests {
     use super::*;
 
-    fn failed(code: &str, sub_code: &str) -> CallError {
+    pub(super) fn failed(code: &str, sub_code: &str) -> CallError {
         CallError::Failed(Failure { code: code.to_owned(), sub_code: sub_code.to_owned() })
     }
 
-    fn class(error: &GatewayError) -> &'static str {
+    pub(super) fn class(error: &GatewayError) -> &'static str {
         match error {
             GatewayError::Refused { why: Refused::Order, .. } => "order",
             GatewayError::Refused { why: Refused::Identity, .. } => "identity",
             GatewayError::Refused { why: Refused::Configuration, .. } => "configuration",
+            GatewayError::Refused { why: Refused::NotEnough, .. } => "not enough",
             GatewayError::AskFirst { .. } => "ask",
             GatewayError::Busy { .. } => "busy",
             GatewayError::Unknown { .. } => "unknown",
@@ -348,6 +372,31 @@ mod tests {
         assert_eq!(exchange("40006", "isv.insufficient-isv-permissions"), "configuration");
         assert_eq!(exchange("20000", "isp.unknow-error"), "unknown");
         assert_eq!(exchange("40005", "isv.method-call-limited"), "busy");
+    }
+
+    #[test]
+    fn a_refused_bill_is_read_in_both_cases() {
+        let bill = |code, sub_code| match of_bill(failed(code, sub_code)) {
+            BillError::None => "none",
+            BillError::Gateway(error) => class(&error),
+            other => panic!("{other:?}"),
+        };
+        for none in [
+            "isp.bill_not_exist",
+            "BILL_NOT_EXIST",
+            "ACQ.BILL_NOT_EXIST",
+            "NO_BILL_DATA",
+            "BILL_DATE_BEFORE_REGISTRATION",
+        ] {
+            assert_eq!(bill("40004", none), "none", "{none}");
+        }
+        for configuration in ["invalid_arguments", "INVAILID_ARGUMENTS", "TYPE_NOT_SUPPORTED"] {
+            assert_eq!(bill("40004", configuration), "configuration", "{configuration}");
+        }
+        assert_eq!(bill("40006", "isv.insufficient-isv-permissions"), "configuration");
+        assert_eq!(bill("40004", "UNKNOWN_ERROR"), "unknown");
+        assert_eq!(bill("20000", "isp.unknow-error"), "unknown");
+        assert_eq!(bill("40004", "SYSTEM_RATE_LIMIT"), "busy");
     }
 
     #[test]

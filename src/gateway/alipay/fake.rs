@@ -22,6 +22,8 @@ pub enum Answer {
     Signed(&'static str),
     /// The node under another key, with a certificate number.
     Certified { node: String, key: &'static str, sn: String },
+    /// A file, to a plain GET.
+    File(Vec<u8>),
     /// Status and body as they are.
     Raw(u16, String),
     /// The connection ends without an answer.
@@ -43,20 +45,28 @@ impl Drop for FakeWallet {
 impl FakeWallet {
     pub async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/gateway.do", listener.local_addr().unwrap());
+        let own_url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("{own_url}/gateway.do");
         let mut answers: VecDeque<Answer> = answers.into_iter().collect();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&asked);
         let server = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let request = read_request(&mut stream).await;
-                let form = checked_form(&request);
+                let form = if request.starts_with("GET ") { plain_get(&request) } else { checked_form(&request) };
                 let method = form["method"].clone();
                 kept.lock().unwrap().push(form);
+                // `FAKE_URL` in a node is this wallet's own address.
+                let signed = |method: &str, node: &str, key: &str, sn: Option<&str>| {
+                    signed(method, &node.replace("FAKE_URL", &own_url), key, sn)
+                };
                 let (status, body) = match answers.pop_front().expect("an answer for every request") {
-                    Answer::Signed(node) => (200, signed(&method, node, "keys/derived/alipay_private_pkcs8.pem", None)),
-                    Answer::Certified { node, key, sn } => (200, signed(&method, &node, key, Some(&sn))),
-                    Answer::Raw(status, body) => (status, body),
+                    Answer::Signed(node) => {
+                        (200, signed(&method, node, "keys/derived/alipay_private_pkcs8.pem", None).into_bytes())
+                    }
+                    Answer::Certified { node, key, sn } => (200, signed(&method, &node, key, Some(&sn)).into_bytes()),
+                    Answer::File(bytes) => (200, bytes),
+                    Answer::Raw(status, body) => (status, body.into_bytes()),
                     Answer::Nothing => continue,
                 };
                 let head = format!(
@@ -64,7 +74,7 @@ impl FakeWallet {
                     body.len()
                 );
                 stream.write_all(head.as_bytes()).await.unwrap();
-                stream.write_all(body.as_bytes()).await.unwrap();
+                stream.write_all(&body).await.unwrap();
             }
         });
         Self { url, asked, server }
@@ -86,12 +96,18 @@ async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
         let text = String::from_utf8(bytes.clone()).unwrap();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let head = head.to_ascii_lowercase();
-        let told: usize =
-            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
+        let told = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let told: usize = told.map_or(0, |told| told.trim().parse().unwrap());
         if body.len() == told {
             return text;
         }
     }
+}
+
+/// What is told of a GET: `method` GET and its `path`.
+fn plain_get(request: &str) -> Asked {
+    let path = request.split(' ').nth(1).unwrap();
+    Asked::from([("method".to_owned(), "GET".to_owned()), ("path".to_owned(), path.to_owned())])
 }
 
 /// The form of a request whose signature verifies with the application's public key.

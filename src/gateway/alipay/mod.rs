@@ -1,17 +1,19 @@
 //! Alipay gateway v2: one account, JSAPI payments (`alipay.md`).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fs::File, io::BufReader, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{
-    CloseAnswer, Examined, ExchangeError, Gateway, GatewayError, Notice, NoticeError, PrepayAsk, RawNotice, TradeState,
-    Verified, http::check_base_url,
+    BillDate, BillError, BillFile, BillRows, CloseAnswer, Examined, ExchangeError, Gateway, GatewayError, Notice,
+    NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, TradeState, Verified,
+    bill::download::{self, Limits},
+    http::check_base_url,
 };
 use crate::{
     domain::{
         attempt::{Frozen, Ticket},
-        id::{AppId, AttemptNo, OrderId, OutTradeNo, TradeNo},
+        id::{AppId, AttemptNo, OrderId, OutRefundNo, OutTradeNo, TradeNo},
         outcome::PayParams,
         payer::{LoginCode, Payer, PayerKind},
         time::Timestamp,
@@ -20,6 +22,7 @@ use crate::{
     keys::rsa::RsaSigner,
 };
 
+mod bill;
 mod certificate;
 mod client;
 mod envelope;
@@ -28,6 +31,7 @@ mod examine;
 mod keyring;
 pub mod link;
 mod notify;
+mod refund;
 mod settings;
 mod sign;
 mod wire;
@@ -206,6 +210,32 @@ impl Gateway for AlipayGateway {
         };
         same_number(closed.get().out_trade_no.as_deref(), number)?;
         Ok(CloseAnswer::Closed)
+    }
+
+    fn freeze_refund(&self, ask: &RefundAsk) -> Result<Frozen, String> {
+        refund::freeze(ask)
+    }
+
+    async fn refund(
+        &self,
+        trade: &OutTradeNo,
+        _refund: &OutRefundNo,
+        frozen: &Frozen,
+    ) -> Result<RefundSeen, GatewayError> {
+        refund::send(self, trade, frozen).await
+    }
+
+    async fn refund_query(&self, trade: &OutTradeNo, refund: &OutRefundNo) -> Result<RefundFound, GatewayError> {
+        refund::query(self, trade, refund).await
+    }
+
+    async fn bill(&self, date: BillDate, into: &Path) -> Result<BillFile, BillError> {
+        bill::fetch(self, date, into, Limits::default()).await
+    }
+
+    fn read_bill(&self, file: &BillFile) -> Result<BillRows, BillError> {
+        let opened = File::open(&file.path).map_err(|error| download::on_disk(&error))?;
+        Ok(Box::new(bill::Rows::open(BufReader::new(opened))?))
     }
 
     fn open_notice(&self, raw: &RawNotice) -> Result<Verified<Notice>, NoticeError> {

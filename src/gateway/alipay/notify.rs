@@ -8,8 +8,14 @@ use super::{
     wire::{Facts, is_positive},
 };
 use crate::{
-    domain::{id::OutTradeNo, time::Timestamp},
-    gateway::{Notice, NoticeError, NoticeVerifier, RawNotice, Trade, TradeState, Verified},
+    domain::{
+        id::{OutRefundNo, OutTradeNo},
+        time::Timestamp,
+    },
+    gateway::{
+        Notice, NoticeError, NoticeVerifier, RawNotice, RefundNotice, RefundSeen, RefundStatus, Trade, TradeState,
+        Verified,
+    },
 };
 
 /// Verifies an account's notices with public keys alone.
@@ -55,10 +61,10 @@ impl AlipayNoticeVerifier {
 
     fn read(&self, form: &Form, received_at: Timestamp) -> Result<Notice, NoticeError> {
         if form.text("notify_type") != Some("trade_status_sync") {
-            return Ok(Notice::NotOurs("not a notice about a trade's state".to_owned()));
+            return Ok(Notice::Other("not a notice about a trade's state".to_owned()));
         }
         let Some(out_trade_no) = form.text("out_trade_no").and_then(|text| OutTradeNo::parse(text).ok()) else {
-            return Ok(Notice::NotOurs("out_trade_no is not one of ours".to_owned()));
+            return Ok(Notice::Other("out_trade_no is not one of ours".to_owned()));
         };
         let foreign = self.foreign(form);
         let paid_at = form.text("gmt_payment");
@@ -76,10 +82,22 @@ impl AlipayNoticeVerifier {
         };
         let told_at = form.text("notify_time").and_then(Timestamp::parse_china_text).unwrap_or(received_at);
         let state = facts.state(told_at, foreign.map(str::to_owned)).map_err(NoticeError::Unreadable)?;
+        if let (TradeState::Paid(paid), None, Some((out_refund_no, at))) = (&state, foreign, refunded(form)) {
+            let seen = RefundSeen {
+                status: RefundStatus::Success,
+                wallet_refund_no: None,
+                // `refund_fee` is the sum of all refunds.
+                amount: None,
+                total: paid.amount,
+                at: Some(at),
+            };
+            let refund = RefundNotice { out_trade_no, out_refund_no, seen, trade: Some(state) };
+            return Ok(Notice::Refund(refund));
+        }
         match (&state, foreign) {
             // A stranger's "closed" must not retire a number of ours; a stranger's "paid" is told with its mark.
-            (TradeState::Paid(_), _) | (_, None) => Ok(Notice::Trade(Trade { out_trade_no, state })),
-            (_, Some(field)) => Ok(Notice::NotOurs(format!("{field} is not this account's"))),
+            (TradeState::Paid(_), _) | (_, None) => Ok(Notice::Payment(Trade { out_trade_no, state })),
+            (_, Some(field)) => Ok(Notice::Other(format!("{field} is not this account's"))),
         }
     }
 
@@ -107,6 +125,15 @@ impl AlipayNoticeVerifier {
             _ => None,
         }
     }
+}
+
+/// The refund of ours that a notice about a paid trade tells of, and when the money went back (`alipay.md` §7.5, refunds).
+///
+/// Without a number of ours (a refund made in the merchant's own console, or no refund at all) it is news of the payment alone.
+fn refunded(form: &Form) -> Option<(OutRefundNo, Timestamp)> {
+    let at = form.text("gmt_refund").and_then(Timestamp::parse_china_text)?;
+    let out_refund_no = form.text("out_biz_no").and_then(|text| OutRefundNo::parse(text).ok())?;
+    form.text("refund_fee").is_some_and(is_positive).then_some((out_refund_no, at))
 }
 
 impl NoticeVerifier for AlipayNoticeVerifier {

@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+mod bills;
+mod refunds;
+
 fn public_keys() -> AlipayPublicKeys {
     AlipayPublicKeys {
         alipay_public_key: Some(testing::read("keys/derived/alipay_public.pem")),

@@ -35,7 +35,7 @@ struct CreateBody<'a> {
 
 /// The bytes of a create. Errors: what Alipay would surely refuse, in words for a log.
 pub fn create_body(ask: &PrepayAsk, calling_app: &AppId, open_id_field: OpenIdField) -> Result<String, String> {
-    let subject = subject(&ask.good_name);
+    let subject = plain_words(&ask.good_name);
     if subject.is_empty() {
         return Err("goodName is empty".to_owned());
     }
@@ -65,9 +65,10 @@ pub fn create_body(ask: &PrepayAsk, calling_app: &AppId, open_id_field: OpenIdFi
     serde_json::to_string(&body).map_err(|error| error.to_string())
 }
 
-/// `subject`: at most 256 characters without `/ = &` (full-width ones read the same), control characters as blanks.
-fn subject(good_name: &str) -> String {
-    let plain = good_name.trim().chars().map(|c| match c {
+/// `subject` and `refund_reason`: at most 256 characters without `/ = &` (full-width ones read the same), control characters as
+/// blanks.
+pub fn plain_words(words: &str) -> String {
+    let plain = words.trim().chars().map(|c| match c {
         '/' => '／',
         '=' => '＝',
         '&' => '＆',
@@ -213,7 +214,7 @@ pub fn is_positive(amount: &str) -> bool {
 }
 
 /// A text, with empty and null as absent.
-fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+pub fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<String>::deserialize(from)?.filter(|text| !text.is_empty()))
 }
 
@@ -277,9 +278,9 @@ mod tests {
 
     #[test]
     fn a_subject_fits_the_wallet() {
-        assert_eq!(subject(" a\nb "), "a b");
-        assert_eq!(subject(&"订".repeat(300)).chars().count(), 256);
-        assert_eq!(subject("body=1&out_trade_no=2"), "body＝1＆out_trade_no＝2");
+        assert_eq!(plain_words(" a\nb "), "a b");
+        assert_eq!(plain_words(&"订".repeat(300)).chars().count(), 256);
+        assert_eq!(plain_words("body=1&out_trade_no=2"), "body＝1＆out_trade_no＝2");
     }
 
     #[test]

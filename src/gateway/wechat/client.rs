@@ -82,6 +82,25 @@ impl Client {
         self.believe(raw, &self.keys)
     }
 
+    /// Asks the main host for a file, once, within `wait` for all of it. Nothing of the answer is read yet, and none of it will be
+    /// signed (§3.1, §9.1).
+    pub async fn open_file(&self, path: &str, wait: Duration) -> Result<reqwest::Response, CallError> {
+        let timestamp = (self.clock)().secs().to_string();
+        let nonce = nonce_text();
+        let text = request_text("GET", path, &timestamp, &nonce, "");
+        let authorization = authorization(&self.signer, &self.mchid, &self.serial_no, &timestamp, &nonce, &text);
+        let request = self
+            .http
+            .get(format!("{}{path}", self.hosts.main))
+            .header("authorization", authorization)
+            .header("accept", "application/json")
+            .timeout(wait);
+        request.send().await.map_err(send_error).map_err(|error| match error {
+            SendError::NotSent(cause) => CallError::NotSent(cause),
+            SendError::NoAnswer(cause) => CallError::Unknown(cause),
+        })
+    }
+
     /// As [`Client::call`], before any verification.
     pub async fn send(&self, method: Method, path: &str, body: &str) -> Result<RawAnswer, CallError> {
         // One text for both hosts: the host is not signed (§2).

@@ -29,6 +29,8 @@ pub(super) enum Reply {
     Unsigned(u16, String),
     /// With a header of this name replaced (or doubled, when `double`).
     Spoilt { status: u16, body: String, header: &'static str, value: &'static str, double: bool },
+    /// A file, as it is.
+    File(Vec<u8>),
     /// The connection ends instead of an answer.
     Drop,
 }
@@ -89,12 +91,13 @@ impl Fake {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let mut replies = replies.into_iter().collect::<Vec<_>>().into_iter();
         let notes = seen.clone();
+        let own_url = url.clone();
         let signer = RsaSigner::parse(&read("wechat/java/wechat_pay_private_key.pem")).unwrap();
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let Some(request) = read_request(&mut stream).await else { continue };
                 notes.lock().unwrap().push(request);
-                let Some(bytes) = replies.next().and_then(|reply| write_reply(&reply, &signer, now_s)) else {
+                let Some(bytes) = replies.next().and_then(|reply| write_reply(&reply, &signer, now_s, &own_url)) else {
                     continue;
                 };
                 let _ = stream.write_all(&bytes).await;
@@ -144,16 +147,19 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     Some(Seen { method, path, headers, body })
 }
 
-fn write_reply(reply: &Reply, signer: &RsaSigner, now_s: i64) -> Option<Vec<u8>> {
+/// `FAKE_URL` in a text is this stand-in's own address.
+fn write_reply(reply: &Reply, signer: &RsaSigner, now_s: i64, own_url: &str) -> Option<Vec<u8>> {
+    let text = |body: &str| body.replace("FAKE_URL", own_url).into_bytes();
     let (status, body, signed) = match reply {
-        Reply::Signed(status, body) | Reply::Spoilt { status, body, .. } => (*status, body, true),
-        Reply::Unsigned(status, body) => (*status, body, false),
+        Reply::Signed(status, body) | Reply::Spoilt { status, body, .. } => (*status, text(body), true),
+        Reply::Unsigned(status, body) => (*status, text(body), false),
+        Reply::File(bytes) => (200, bytes.clone(), false),
         Reply::Drop => return None,
     };
     let mut headers: Vec<(&str, String)> = Vec::new();
     if signed {
         let at = now_s.to_string();
-        headers.push(("Wechatpay-Signature", signer.sign(&answer_text(&at, NONCE, body.as_bytes()))));
+        headers.push(("Wechatpay-Signature", signer.sign(&answer_text(&at, NONCE, &body))));
         headers.push(("Wechatpay-Timestamp", at));
         headers.push(("Wechatpay-Nonce", NONCE.to_owned()));
         headers.push(("Wechatpay-Serial", public_key_id()));
@@ -173,6 +179,6 @@ fn write_reply(reply: &Reply, signer: &RsaSigner, now_s: i64) -> Option<Vec<u8>>
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
-    text.push_str(&format!("\r\n{body}"));
-    Some(text.into_bytes())
+    text.push_str("\r\n");
+    Some([text.into_bytes(), body].concat())
 }

@@ -3,6 +3,8 @@
 //! Requests are signed with the merchant's key, answers verified with WeChat's, notices verified and opened. RSA is done
 //! inline (about 0.3 ms per signature, `keys::rsa`).
 
+use std::{fs::File, io::BufReader, path::Path};
+
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::Serialize;
@@ -14,13 +16,15 @@ use self::{
     wire::{AmountBody, CloseBody, PayerBody, PrepayAnswer, PrepayBody, Transaction},
 };
 use super::{
-    CloseAnswer, Examined, ExchangeError, Gateway, GatewayError, Notice, NoticeError, PrepayAsk, RawNotice, TradeState,
-    Verified, http::check_base_url,
+    BillDate, BillError, BillFile, BillRows, CloseAnswer, Examined, ExchangeError, Gateway, GatewayError, Notice,
+    NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, TradeState, Verified,
+    bill::download::{self, Limits},
+    http::check_base_url,
 };
 use crate::{
     domain::{
         attempt::{Frozen, Ticket},
-        id::{AppId, OrderId, OutTradeNo},
+        id::{AppId, OrderId, OutRefundNo, OutTradeNo},
         money::Fen,
         outcome::PayParams,
         payer::{LoginCode, Payer, PayerKind},
@@ -30,6 +34,7 @@ use crate::{
     keys::{aead::AesKey, mac::nonce_text},
 };
 
+mod bill;
 mod certificates;
 mod client;
 mod examine;
@@ -39,6 +44,7 @@ mod keys;
 pub mod link;
 mod login;
 mod notify;
+mod refund;
 mod refusal;
 mod settings;
 mod sign;
@@ -273,6 +279,32 @@ impl Gateway for WechatGateway {
             Some(error) => Err(error),
             None => Refusal::read(answer.status, &answer.body).of_close(),
         }
+    }
+
+    fn freeze_refund(&self, ask: &RefundAsk) -> Result<Frozen, String> {
+        refund::freeze(&self.payee.mode, ask)
+    }
+
+    async fn refund(
+        &self,
+        trade: &OutTradeNo,
+        refund: &OutRefundNo,
+        frozen: &Frozen,
+    ) -> Result<RefundSeen, GatewayError> {
+        refund::send(self, trade, refund, frozen).await
+    }
+
+    async fn refund_query(&self, trade: &OutTradeNo, refund: &OutRefundNo) -> Result<RefundFound, GatewayError> {
+        refund::query(self, trade, refund).await
+    }
+
+    async fn bill(&self, date: BillDate, into: &Path) -> Result<BillFile, BillError> {
+        bill::fetch(self, date, into, Limits::default()).await
+    }
+
+    fn read_bill(&self, file: &BillFile) -> Result<BillRows, BillError> {
+        let opened = File::open(&file.path).map_err(|error| download::on_disk(&error))?;
+        Ok(Box::new(bill::Rows::open(BufReader::new(opened))?))
     }
 
     fn open_notice(&self, raw: &RawNotice) -> Result<Verified<Notice>, NoticeError> {

@@ -6,11 +6,11 @@ use super::{
     keys::{Pinned, WechatPublicKeys, is_plain},
     sign::{Signed, Unverified},
     trade::Payee,
-    wire::{Envelope, Resource, Transaction},
+    wire::{Envelope, RefundAnswer, Resource, Transaction},
 };
 use crate::{
-    domain::id::OutTradeNo,
-    gateway::{Notice, NoticeError, NoticeVerifier, RawNotice, Trade, Verified},
+    domain::id::{OutRefundNo, OutTradeNo},
+    gateway::{Notice, NoticeError, NoticeVerifier, RawNotice, RefundNotice, RefundStatus, Trade, Verified},
     keys::aead::AesKey,
 };
 
@@ -66,19 +66,53 @@ pub(super) fn open(
     let unreadable = |what: &str| NoticeError::Unreadable(what.to_owned());
     let envelope: Envelope =
         serde_json::from_slice(&raw.body).map_err(|_| unreadable("the envelope is not the JSON of a notice"))?;
-    if envelope.event_type != "TRANSACTION.SUCCESS" {
-        let kind = if is_plain(&envelope.event_type.replace('.', "_")) { &envelope.event_type } else { "unknown" };
-        return Ok(Verified::by_signature(Notice::NotOurs(format!("a notice of kind {kind}"))));
-    }
+    let read: fn(&Payee, &RawNotice, &[u8], &str) -> Result<Notice, NoticeError> = match envelope.event_type.as_str() {
+        "TRANSACTION.SUCCESS" => payment,
+        "REFUND.SUCCESS" | "REFUND.ABNORMAL" | "REFUND.CLOSED" => refund,
+        kind => {
+            let kind = if is_plain(&kind.replace('.', "_")) { kind } else { "unknown" };
+            return Ok(Verified::by_signature(Notice::Other(format!("a notice of kind {kind}"))));
+        }
+    };
     let plain = open_resource(apiv3_keys, &envelope.resource)
         .ok_or_else(|| unreadable("the resource does not open with the account's APIv3 key"))?;
-    let transaction: Transaction =
-        serde_json::from_slice(&plain).map_err(|_| unreadable("the resource is not the JSON of a payment"))?;
+    read(payee, raw, &plain, &envelope.event_type).map(Verified::by_signature)
+}
+
+fn payment(payee: &Payee, raw: &RawNotice, plain: &[u8], _kind: &str) -> Result<Notice, NoticeError> {
+    let transaction: Transaction = serde_json::from_slice(plain)
+        .map_err(|_| NoticeError::Unreadable("the resource is not the JSON of a payment".into()))?;
     let Ok(out_trade_no) = OutTradeNo::parse(&transaction.out_trade_no) else {
-        return Ok(Verified::by_signature(Notice::NotOurs("an out_trade_no of another system".into())));
+        return Ok(Notice::Other("an out_trade_no of another system".into()));
     };
     let state = payee.read(&transaction, raw.received_at).map_err(NoticeError::Unreadable)?;
-    Ok(Verified::by_signature(Notice::Trade(Trade { out_trade_no, state })))
+    Ok(Notice::Payment(Trade { out_trade_no, state }))
+}
+
+/// §8.3. `kind` and `refund_status` say the same thing twice; where they differ nothing is believed.
+fn refund(payee: &Payee, _raw: &RawNotice, plain: &[u8], kind: &str) -> Result<Notice, NoticeError> {
+    let unreadable = |what: &str| NoticeError::Unreadable(what.to_owned());
+    let answer: RefundAnswer =
+        serde_json::from_slice(plain).map_err(|_| unreadable("the resource is not the JSON of a refund"))?;
+    let (Ok(out_trade_no), Ok(out_refund_no)) =
+        (OutTradeNo::parse(&answer.out_trade_no), OutRefundNo::parse(&answer.out_refund_no))
+    else {
+        return Ok(Notice::Other("a refund of another system, or one made in the merchant platform".into()));
+    };
+    // A stranger's refund moves nothing of ours.
+    if let Some(field) = payee.foreign_refund(&answer) {
+        return Ok(Notice::Other(format!("a refund whose {field} is not this account's")));
+    }
+    let seen = super::refund::read(&answer, answer.refund_status.as_deref()).map_err(NoticeError::Unreadable)?;
+    let of_kind = match kind {
+        "REFUND.SUCCESS" => RefundStatus::Success,
+        "REFUND.ABNORMAL" => RefundStatus::Abnormal,
+        _ => RefundStatus::Closed,
+    };
+    if seen.status != of_kind {
+        return Err(unreadable("refund_status and event_type differ"));
+    }
+    Ok(Notice::Refund(RefundNotice { out_trade_no, out_refund_no, seen, trade: None }))
 }
 
 /// Opens an AEAD_AES_256_GCM resource with the first key that fits (§7.3).
@@ -185,8 +219,8 @@ mod tests {
             let aes = [aes(notices[at]["api_v3_key"].as_str().unwrap())];
             open(&keys, &aes, &direct(), &raw(&notices[at])).unwrap().into_inner()
         };
-        assert_eq!(opened(0), Notice::NotOurs("an out_trade_no of another system".into()));
-        assert_eq!(opened(2), Notice::NotOurs("a notice of kind REFUND.SUCCESS".into()));
+        assert_eq!(opened(0), Notice::Other("an out_trade_no of another system".into()));
+        assert_eq!(opened(2), Notice::Other("a refund of another system, or one made in the merchant platform".into()));
         let strange = [aes("00000000000000000000000000000000")];
         let refused = open(&keys, &strange, &direct(), &raw(&notices[0])).unwrap_err();
         assert!(matches!(refused, NoticeError::Unreadable(_)), "{refused}");

@@ -52,6 +52,26 @@ pub(super) struct CloseBody<'a> {
     pub sub_mchid: Option<&'a str>,
 }
 
+/// A refund's body (§8.1), its keys in this order.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RefundBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_mchid: Option<String>,
+    pub out_trade_no: String,
+    pub out_refund_no: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub notify_url: String,
+    pub amount: RefundAmountBody,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RefundAmountBody {
+    pub refund: i64,
+    pub total: i64,
+    pub currency: String,
+}
+
 #[derive(Deserialize)]
 pub(super) struct PrepayAnswer {
     pub prepay_id: String,
@@ -78,6 +98,29 @@ pub(super) struct Transaction {
 pub(super) struct AmountAnswer {
     pub total: Option<i64>,
     pub payer_total: Option<i64>,
+    pub currency: Option<String>,
+}
+
+/// An answer about a refund (§8.2) and a notice's decrypted resource (§8.3), which says `refund_status` where the answer says
+/// `status`, and names the merchant.
+#[derive(Default, Deserialize)]
+pub(super) struct RefundAnswer {
+    pub mchid: Option<String>,
+    pub sp_mchid: Option<String>,
+    pub sub_mchid: Option<String>,
+    pub out_trade_no: String,
+    pub out_refund_no: String,
+    pub refund_id: Option<String>,
+    pub status: Option<String>,
+    pub refund_status: Option<String>,
+    pub success_time: Option<String>,
+    pub amount: Option<RefundAmountAnswer>,
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct RefundAmountAnswer {
+    pub total: Option<i64>,
+    pub refund: Option<i64>,
     pub currency: Option<String>,
 }
 

@@ -66,11 +66,11 @@ fn open(verifier: &AlipayNoticeVerifier, raw: &RawNotice) -> Notice {
 
 fn state(notice: Notice) -> TradeState {
     match notice {
-        Notice::Trade(trade) => {
+        Notice::Payment(trade) => {
             assert_eq!(trade.out_trade_no, testing::number());
             trade.state
         }
-        Notice::NotOurs(why) => panic!("not ours: {why}"),
+        other => panic!("not about a payment: {other:?}"),
     }
 }
 
@@ -110,7 +110,7 @@ fn every_notice_vector_verifies_or_fails_as_told() {
             assert!(form.strings_to_verify().contains(&wanted), "{name}: the string is the told one");
         }
         // Their numbers are T2026…: verified, and another system's.
-        assert!(matches!(open(&verifier, &notice), Notice::NotOurs(_)), "{name}");
+        assert!(matches!(open(&verifier, &notice), Notice::Other(_)), "{name}");
         good += 1;
     }
     assert_eq!((cases.len(), good, bad), (15, 12, 3));
@@ -168,6 +168,37 @@ fn a_payment_is_told_with_what_the_caller_compares() {
 }
 
 #[test]
+fn a_refund_of_ours_is_told_with_the_payment_beside_it() {
+    let refund = OutRefundNo::parse("01hzy3v9k2m4n6p8q0r2s4t6v8").unwrap();
+    let number = refund.to_string();
+    let told = [("refund_fee", "8.80"), ("gmt_refund", "2026-03-01 13:00:00.123"), ("out_biz_no", &number)];
+    let Notice::Refund(notice) = open(&ours(), &signed(&told)) else { panic!("not a refund") };
+    assert_eq!((notice.out_trade_no, notice.out_refund_no), (testing::number(), refund));
+    assert_eq!(
+        notice.seen,
+        RefundSeen {
+            status: RefundStatus::Success,
+            wallet_refund_no: None,
+            amount: None,
+            total: Fen::new(8888).ok(),
+            at: Timestamp::parse_china_text("2026-03-01 13:00:00"),
+        }
+    );
+    assert!(matches!(notice.trade, Some(TradeState::Paid(_))));
+    // Refunded in full the trade is closed, and still was paid.
+    let full = [told[0], told[1], told[2], ("trade_status", "TRADE_CLOSED"), ("gmt_payment", "")];
+    assert!(matches!(open(&ours(), &signed(&full)), Notice::Refund(notice) if notice.trade.is_some()));
+    // One made in the merchant's own console, or one that tells no money or no time, is news of the payment alone.
+    for change in [("out_biz_no", "R1"), ("out_biz_no", ""), ("refund_fee", "0.00"), ("gmt_refund", "")] {
+        let changed = [told[0], told[1], told[2], change];
+        assert!(matches!(state(open(&ours(), &signed(&changed))), TradeState::Paid(_)), "{change:?}");
+    }
+    // A stranger's never touches a refund of ours.
+    let stranger = [told[0], told[1], told[2], ("app_id", "2021000000000555"), ("auth_app_id", "2021000000000555")];
+    assert!(matches!(open(&ours(), &signed(&stranger)), Notice::Payment(_)));
+}
+
+#[test]
 fn what_is_signed_but_senseless_is_parked() {
     for change in [("trade_status", "TRADE_PENDING"), ("total_amount", "88.8"), ("trade_no", "")] {
         let opened = ours().open(&signed(&[change]));
@@ -178,7 +209,7 @@ fn what_is_signed_but_senseless_is_parked() {
 #[test]
 fn a_strangers_notice_is_told_apart() {
     let foreign = |verifier: &AlipayNoticeVerifier, changes: &[(&str, &str)]| match open(verifier, &signed(changes)) {
-        Notice::Trade(Trade { state: TradeState::Paid(paid), .. }) => paid.foreign,
+        Notice::Payment(Trade { state: TradeState::Paid(paid), .. }) => paid.foreign,
         other => panic!("{other:?}"),
     };
     let stranger = [("app_id", "2021000000000555"), ("auth_app_id", "2021000000000555")];
@@ -190,7 +221,7 @@ fn a_strangers_notice_is_told_apart() {
     // A stranger's "closed" or "waiting" moves nothing of ours.
     for status in ["TRADE_CLOSED", "WAIT_BUYER_PAY"] {
         let changes = [stranger[0], stranger[1], ("trade_status", status), ("gmt_payment", "")];
-        assert!(matches!(open(&ours(), &signed(&changes)), Notice::NotOurs(_)), "{status}");
+        assert!(matches!(open(&ours(), &signed(&changes)), Notice::Other(_)), "{status}");
     }
 
     let mut with_seller = ours();
@@ -213,7 +244,7 @@ fn what_is_not_about_one_of_our_numbers_is_not_ours() {
     for change in
         [("out_trade_no", "T20260301000002"), ("out_trade_no", ""), ("notify_type", "another"), ("notify_type", "")]
     {
-        assert!(matches!(open(&ours(), &signed(&[change])), Notice::NotOurs(_)), "{change:?}");
+        assert!(matches!(open(&ours(), &signed(&[change])), Notice::Other(_)), "{change:?}");
     }
 }
 

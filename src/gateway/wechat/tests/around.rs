@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::outcome::PayParams,
-    gateway::{NoticeVerifier, Refused, Trade},
+    gateway::{NoticeVerifier, RefundStatus, Refused, Trade},
     keys::{RsaSigner, RsaVerifier, aead::AesKey},
 };
 
@@ -100,16 +100,70 @@ fn a_notice_about_our_number_is_verified_opened_and_compared() {
     let raw = notice("TRANSACTION.SUCCESS", &paid_body(MCHID).to_string());
     verifier.verify(&raw).unwrap();
     let opened = gateway.open_notice(&raw).unwrap().into_inner();
-    let Notice::Trade(Trade { out_trade_no, state: TradeState::Paid(paid) }) = opened else { panic!("{opened:?}") };
+    let Notice::Payment(Trade { out_trade_no, state: TradeState::Paid(paid) }) = opened else { panic!("{opened:?}") };
     assert_eq!((out_trade_no, paid.foreign), (number(), None));
     // Another merchant's payment under our number.
     let opened = gateway.open_notice(&notice("TRANSACTION.SUCCESS", &paid_body("1").to_string())).unwrap().into_inner();
-    let Notice::Trade(Trade { state: TradeState::Paid(paid), .. }) = opened else { panic!("{opened:?}") };
+    let Notice::Payment(Trade { state: TradeState::Paid(paid), .. }) = opened else { panic!("{opened:?}") };
     assert_eq!(paid.foreign.as_deref(), Some("mchid"));
     let opened = gateway.open_notice(&notice("TRANSACTION.BRAND_NEW", "{}")).unwrap().into_inner();
-    assert_eq!(opened, Notice::NotOurs("a notice of kind TRANSACTION.BRAND_NEW".into()));
+    assert_eq!(opened, Notice::Other("a notice of kind TRANSACTION.BRAND_NEW".into()));
     let unreadable = gateway.open_notice(&notice("TRANSACTION.SUCCESS", "{}")).unwrap_err();
     assert!(matches!(unreadable, NoticeError::Unreadable(_)), "{unreadable}");
+}
+
+fn refund_notice(change: impl FnOnce(&mut Value)) -> Value {
+    let mut plain = json!({
+        "mchid": MCHID, "out_trade_no": number().to_string(), "transaction_id": "4200001234202509010123456789",
+        "out_refund_no": refund_number().to_string(), "refund_id": "50000000382019052709732678859",
+        "refund_status": "SUCCESS", "success_time": "2025-09-01T16:05:00+08:00",
+        "user_received_account": "支付用户零钱",
+        "amount": {"total": 100, "refund": 40, "payer_total": 90, "payer_refund": 36}
+    });
+    change(&mut plain);
+    plain
+}
+
+#[test]
+fn a_notice_about_our_refund_is_opened_and_compared() {
+    let gateway = gateway("http://127.0.0.1:1");
+    let open = |kind: &str, plain: &Value| gateway.open_notice(&notice(kind, &plain.to_string()));
+    for (word, status) in
+        [("SUCCESS", RefundStatus::Success), ("ABNORMAL", RefundStatus::Abnormal), ("CLOSED", RefundStatus::Closed)]
+    {
+        let plain = refund_notice(|plain| {
+            plain["refund_status"] = word.into();
+            if word != "SUCCESS" {
+                plain["success_time"] = Value::Null;
+            }
+        });
+        let Notice::Refund(told) = open(&format!("REFUND.{word}"), &plain).unwrap().into_inner() else { panic!() };
+        assert_eq!((told.out_trade_no, told.out_refund_no), (number(), refund_number()));
+        assert_eq!((told.seen.status, told.trade), (status, None));
+        assert_eq!((told.seen.amount, told.seen.total), (Fen::new(40).ok(), Fen::new(100).ok()));
+        assert_eq!(told.seen.wallet_refund_no.as_deref(), Some("50000000382019052709732678859"));
+        assert_eq!(told.seen.at.is_some(), word == "SUCCESS");
+    }
+    for (change, why) in [
+        (("mchid", "1900000110"), "a refund whose mchid is not this account's"),
+        (("out_refund_no", "R1"), "a refund of another system, or one made in the merchant platform"),
+        (("out_trade_no", "T1"), "a refund of another system, or one made in the merchant platform"),
+    ] {
+        let plain = refund_notice(|plain| plain[change.0] = change.1.into());
+        assert_eq!(open("REFUND.SUCCESS", &plain).unwrap().into_inner(), Notice::Other(why.into()));
+    }
+    for plain in [
+        refund_notice(|plain| plain["refund_status"] = "CLOSED".into()),
+        refund_notice(|plain| plain["refund_status"] = "PROCESSING".into()),
+        refund_notice(|plain| plain["refund_status"] = Value::Null),
+        refund_notice(|plain| plain["amount"]["refund"] = 0.into()),
+        json!({}),
+    ] {
+        let refused = open("REFUND.SUCCESS", &plain).unwrap_err();
+        assert!(matches!(refused, NoticeError::Unreadable(_)), "{refused}");
+    }
+    let kind = open("REFUND.BRAND_NEW", &refund_notice(|_| ())).unwrap().into_inner();
+    assert_eq!(kind, Notice::Other("a notice of kind REFUND.BRAND_NEW".into()));
 }
 
 const CERTIFICATE_SERIAL: &str = "440024045C4A427599D09BB4E3DE0279F2E813FD";

@@ -16,7 +16,9 @@ use crate::{
 };
 
 mod around;
+mod bills;
 mod calls;
+mod refunds;
 
 const MCHID: &str = "1900000109";
 const APP: &str = "wxd678efh567hg6787";
@@ -31,6 +33,10 @@ fn app(app_id: &str) -> AppId {
 
 fn number() -> OutTradeNo {
     OutTradeNo { order: OrderId::from_bytes([1; 16]), attempt: AttemptNo::FIRST }
+}
+
+fn refund_number() -> OutRefundNo {
+    OutRefundNo::parse("01hzy3v9k2m4n6p8q0r2s4t6v8").unwrap()
 }
 
 fn direct() -> Mode {
