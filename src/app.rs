@@ -112,6 +112,13 @@ impl App {
         if !pending.is_empty() {
             bail!("the database lacks migrations ({}): run `prepay migrate`", pending.join(", "));
         }
+        let later = store.later_migrations().await.context("database: the state of its tables cannot be read")?;
+        if !later.is_empty() {
+            tracing::warn!(
+                migrations = later.join(", "),
+                "a later release has migrated this database; this one works on it"
+            );
+        }
         let clock = Clock::system();
         sample_clock(&clock, &store).await;
         let broker: SharedBroker = if settings.broker_is_embedded() {

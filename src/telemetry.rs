@@ -26,6 +26,18 @@ pub fn log_to_stderr(filter: &str, format: LogFormat) -> Result<(), String> {
     for directive in ALWAYS_OFF {
         filter = filter.add_directive(directive.parse().map_err(|error| format!("log filter {directive}: {error}"))?);
     }
+    set_up(filter, format)
+}
+
+/// As [`log_to_stderr`] for a command: our own errors alone. What a library calls an error (lapin: a channel that was closed
+/// because a queue is missing) is the command's to tell, in its one line.
+///
+/// Errors: logging is set up already.
+pub fn log_errors_to_stderr(format: LogFormat) -> Result<(), String> {
+    set_up(EnvFilter::new("prepay=error"), format)
+}
+
+fn set_up(filter: EnvFilter, format: LogFormat) -> Result<(), String> {
     let text = fmt::layer().with_writer(std::io::stderr).with_target(true);
     let subscriber = tracing_subscriber::registry().with(filter);
     let result = match format {

@@ -34,6 +34,15 @@ impl Columns {
         ColumnDef::new(name).custom(of_type).not_null().take()
     }
 
+    /// Any text as long as a message of the queue can get sealed: at most 16 MiB on MySQL.
+    pub fn long_text(self, name: &'static str) -> ColumnDef {
+        let of_type = match self.0 {
+            DatabaseBackend::MySql => "mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+            _ => "text",
+        };
+        ColumnDef::new(name).custom(of_type).not_null().take()
+    }
+
     /// 32 bytes of a hash.
     pub fn hash(self, name: &'static str) -> ColumnDef {
         ColumnDef::new(name).var_binary(32).not_null().take()

@@ -258,7 +258,7 @@ async fn traffic(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr> {
             c.id("order_id", 26).or_null(),
             c.text("reason"),
             c.text("body_masked"),
-            c.text("body_sealed").or_null(),
+            c.long_text("body_sealed").or_null(),
             c.ms("received_at"),
             c.ms("parked_at"),
         ],

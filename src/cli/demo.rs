@@ -12,7 +12,8 @@ use crate::demo::{self, DemoOptions};
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Where the page is
+    /// Where the page is: an address of this machine's loopback, or 0.0.0.0:PORT for everybody who can reach it (the demo asks
+    /// nobody who they are)
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
     listen: SocketAddr,
     /// Folder that keeps the demo's database; without it nothing is left afterwards

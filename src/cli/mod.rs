@@ -20,6 +20,7 @@ mod merchant;
 mod mini_program;
 mod names;
 mod order;
+mod parked;
 mod print;
 mod queue;
 mod reseal;
@@ -63,9 +64,12 @@ enum Command {
     /// Mini-programs in which orders are paid
     #[command(subcommand)]
     MiniProgram(mini_program::MiniProgramCommand),
-    /// Queues and what was set aside from them
+    /// Queues at the broker
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Messages that were set aside for a person
+    #[command(subcommand)]
+    Parked(parked::ParkedCommand),
     /// Orders, to look into
     #[command(subcommand)]
     Order(order::OrderCommand),
@@ -100,7 +104,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scheduler => roles::run(&read.for_a_role()?, Roles::SCHEDULER).await?,
         Command::Serve => roles::run(&read.for_a_role()?, Roles::ALL).await?,
         Command::Migrate => roles::migrate(&read.for_a_command()?).await?,
-        Command::Doctor(args) => return doctor::run(read.for_a_report(), &args).await,
+        Command::Doctor(args) => return doctor::run(read.settings(), &args).await,
         Command::Key(KeyCommand::Master(args)) => key::master(&args)?,
         Command::Queue(QueueCommand::Definitions) => queue::definitions(&read.for_a_command()?)?,
         Command::Queue(QueueCommand::Depth) => queue::depth(&read.for_a_command()?).await?,
@@ -110,7 +114,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Merchant(_)
         | Command::Channel(_)
         | Command::MiniProgram(_)
-        | Command::Queue(_)
+        | Command::Parked(_)
         | Command::Order(_) => {
             let desk = Desk::open(read.for_a_command()?).await?;
             let done = at_the_desk(&desk, cli.command).await;
@@ -128,7 +132,7 @@ async fn at_the_desk(desk: &Desk, command: Command) -> anyhow::Result<()> {
         Command::Merchant(command) => merchant::run(desk, command).await,
         Command::Channel(command) => channel::run(desk, command).await,
         Command::MiniProgram(command) => mini_program::run(desk, command).await,
-        Command::Queue(QueueCommand::Parked { limit }) => queue::parked(desk, limit).await,
+        Command::Parked(command) => parked::run(desk, command).await,
         Command::Order(command) => order::run(desk, command).await,
         _ => Ok(()),
     }
@@ -140,6 +144,7 @@ struct Reading {
 }
 
 impl Reading {
+    /// Settings, and no logging.
     fn settings(&self) -> anyhow::Result<Settings> {
         let named = env::var_os("PREPAY_SETTINGS").filter(|name| !name.is_empty()).map(PathBuf::from);
         let file = self.file.clone().or(named);
@@ -156,17 +161,10 @@ impl Reading {
         Ok(settings)
     }
 
-    /// Settings, and nothing beside the report: it says itself what others log.
-    fn for_a_report(&self) -> anyhow::Result<Settings> {
-        let settings = self.settings()?;
-        telemetry::log_to_stderr("off", settings.log.format).map_err(anyhow::Error::msg)?;
-        Ok(settings)
-    }
-
     /// Settings, and only errors beside the command's own words: they say themselves what did not work.
     fn for_a_command(&self) -> anyhow::Result<Settings> {
         let settings = self.settings()?;
-        telemetry::log_to_stderr("error", settings.log.format).map_err(anyhow::Error::msg)?;
+        telemetry::log_errors_to_stderr(settings.log.format).map_err(anyhow::Error::msg)?;
         Ok(settings)
     }
 }

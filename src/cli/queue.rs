@@ -2,19 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::{desk::Desk, print};
+use super::print;
 use crate::{
     config::Settings,
-    queue::{Broker, Health, QueueName, rabbitmq::RabbitBroker, topology},
+    queue::{
+        Broker, Health,
+        rabbitmq::{Inspection, RabbitBroker, Standing, inspect},
+        topology,
+    },
 };
 
 /// How long a command waits for the broker.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
-pub const QUEUES: [(QueueName, &str); 3] =
-    [(QueueName::Orders, "orders"), (QueueName::Notifications, "notifications"), (QueueName::Parked, "parked")];
 
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
@@ -22,12 +24,6 @@ pub enum QueueCommand {
     Definitions,
     /// How many messages wait, and how many consumers there are
     Depth,
-    /// What was set aside for a person, newest first
-    Parked {
-        /// Rows at most
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]
-        limit: u64,
-    },
 }
 
 pub fn definitions(settings: &Settings) -> anyhow::Result<()> {
@@ -35,62 +31,56 @@ pub fn definitions(settings: &Settings) -> anyhow::Result<()> {
     Ok(print::line(serde_json::to_string_pretty(&definitions)?)?)
 }
 
-/// A connection to RabbitMQ that works. Errors: embedded, or nobody answers.
-pub async fn connect(settings: &Settings) -> anyhow::Result<Arc<RabbitBroker>> {
+fn refuse_embedded(settings: &Settings) -> anyhow::Result<()> {
     if settings.broker_is_embedded() {
         bail!(
             "broker.url is `embedded`: its queues live inside `serve`, whose operations address tells their depth (/metrics)"
         );
     }
+    Ok(())
+}
+
+/// A connection to RabbitMQ that can publish, with every queue made that was missing. Errors: embedded, or nobody answers.
+pub async fn connect(settings: &Settings) -> anyhow::Result<Arc<RabbitBroker>> {
+    refuse_embedded(settings)?;
     let broker = Arc::new(RabbitBroker::start(settings.rabbit_settings("prepay cli")?));
     let mut health = broker.health_changes();
     let ready = tokio::time::timeout(CONNECTED_WITHIN, health.wait_for(|health| *health != Health::Down)).await;
     if !matches!(ready, Ok(Ok(_))) {
         broker.close().await;
         bail!(
-            "broker.url: not connected within {} s; is the address, user and virtual host right?",
+            "broker.url: nothing can be published within {} s: `prepay doctor` looks why",
             CONNECTED_WITHIN.as_secs()
         );
     }
     Ok(broker)
 }
 
+/// A look that makes no queue. Errors: embedded, or nobody answers.
+pub async fn look(settings: &Settings) -> anyhow::Result<Inspection> {
+    refuse_embedded(settings)?;
+    let inspection = inspect(&settings.rabbit_settings("prepay cli")?).await;
+    inspection.context("broker.url: no connection; is the address, user and virtual host right?")
+}
+
+/// Errors: a queue that cannot be counted, after the others were.
 pub async fn depth(settings: &Settings) -> anyhow::Result<()> {
-    let broker = connect(settings).await?;
-    let mut rows = Vec::new();
-    for (queue, name) in QUEUES {
-        rows.push(match asked(&broker, queue).await {
-            Some(depth) => [name.to_owned(), depth.ready.to_string(), depth.consumers.to_string()],
-            None => [name.to_owned(), "?".to_owned(), "?".to_owned()],
-        });
-    }
-    broker.close().await;
-    Ok(print::table(["QUEUE", "WAITING", "CONSUMERS"], &rows)?)
-}
-
-/// Both connections come up apart: the one that can be asked may be the later one.
-pub async fn asked(broker: &RabbitBroker, queue: QueueName) -> Option<crate::queue::Depth> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    loop {
-        match broker.depth(queue).await {
-            Some(depth) => return Some(depth),
-            None if tokio::time::Instant::now() >= deadline => return None,
-            None => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-pub async fn parked(desk: &Desk, limit: u64) -> anyhow::Result<()> {
-    let rows = desk.store.list_parked(limit).await?.into_iter().map(|row| {
-        [
-            row.received_at.rfc3339(),
-            row.queue,
-            row.kind.unwrap_or_else(|| "?".to_owned()),
-            row.order.map_or_else(|| "-".to_owned(), |order| order.to_string()),
-            row.reason,
-            row.id,
-        ]
+    let queues = look(settings).await?.queues;
+    let row = |(name, standing): &(String, Standing)| match standing.depth() {
+        Some(depth) => [name.clone(), depth.ready.to_string(), depth.consumers.to_string()],
+        None => [name.clone(), "-".to_owned(), "-".to_owned()],
+    };
+    print::table(["QUEUE", "WAITING", "CONSUMERS"], &queues.iter().map(row).collect::<Vec<_>>())?;
+    let refused = queues.iter().find_map(|(name, standing)| match standing {
+        Standing::Refused(words) => Some(format!("{name}: {words}")),
+        _ => None,
     });
-    let heading = ["RECEIVED", "QUEUE", "KIND", "ORDER", "REASON", "MESSAGE"];
-    Ok(print::table(heading, &rows.collect::<Vec<_>>())?)
+    if let Some(refused) = refused {
+        bail!("the broker refuses to tell: {refused}");
+    }
+    let missing: Vec<_> = queues.iter().filter(|(_, at)| *at == Standing::Missing).map(|(name, _)| &**name).collect();
+    if !missing.is_empty() {
+        bail!("not there: {}; fronts and workers make them when they start", missing.join(", "));
+    }
+    Ok(())
 }

@@ -9,6 +9,9 @@ use crate::{
     store::{AccountChange, DeploymentSecret, KeyMaterial, KeyPurpose},
 };
 
+/// Parked messages read at once; each may have some hundred KiB.
+const PAGE: u64 = 50;
+
 /// What became of the values of one master key.
 #[derive(Default)]
 struct Count {
@@ -116,5 +119,29 @@ async fn back(desk: &Desk) -> anyhow::Result<Count> {
             }
         }
     }
+    parked(desk, &mut count).await?;
     Ok(count)
+}
+
+/// Last: they are many, and the only ones that come and go by themselves. One that went meanwhile needs nothing.
+async fn parked(desk: &Desk, count: &mut Count) -> anyhow::Result<()> {
+    let mut after = String::new();
+    loop {
+        let page = desk.store.parked_after(&after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        last.id.clone_into(&mut after);
+        for row in page {
+            let Some(sealed) = &row.body_sealed else { continue };
+            match renewed(&desk.vault, Place { table: "parked", column: "body_sealed", row: &row.id }, sealed)? {
+                None => count.current += 1,
+                Some(fresh) => {
+                    if desk.store.reseal_parked(&row.id, sealed, &fresh).await? {
+                        count.sealed_anew += 1;
+                    } else if desk.store.parked(&row.id).await?.is_some() {
+                        count.changed_meanwhile += 1;
+                    }
+                }
+            }
+        }
+    }
 }

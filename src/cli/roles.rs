@@ -42,13 +42,16 @@ pub async fn run(settings: &Settings, roles: Roles) -> anyhow::Result<()> {
 /// Runs the migrations that are missing and says which.
 pub async fn migrate(settings: &Settings) -> anyhow::Result<()> {
     let store = Store::connect(&settings.store_settings()).await.context("database.url: cannot connect")?;
-    let pending = store.pending_migrations().await.context("database: the state of its tables cannot be read")?;
-    store.migrate().await.context("migrations")?;
-    if pending.is_empty() {
+    let later = store.later_migrations().await.context("database: the state of its tables cannot be read")?;
+    let applied = store.migrate().await.context("migrations")?;
+    if applied.is_empty() {
         print::line("no migration was missing")?;
     }
-    for name in pending {
+    for name in applied {
         print::line(format_args!("applied {name}"))?;
+    }
+    for name in later {
+        print::line(format_args!("there already, from a later release: {name}"))?;
     }
     store.close().await;
     Ok(())

@@ -13,7 +13,8 @@ use super::{print, roles::Signals};
 
 #[derive(Debug, Args)]
 pub struct SimulatorArgs {
-    /// Address of the simulated wallets: WeChat Pay at the root, Alipay at /gateway.do
+    /// Address of the simulated wallets: WeChat Pay at the root, Alipay at /gateway.do. Roles speak plain http to this machine
+    /// alone: beyond it, put TLS before the simulator
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)))]
     listen: SocketAddr,
     /// Address of the control routes alone (/_sim/…)
@@ -42,10 +43,29 @@ pub async fn run(args: SimulatorArgs) -> anyhow::Result<()> {
         ..Options::default()
     })
     .await?;
-    print::line(format_args!("base {}", simulator.base_url()))?;
-    print::line(format_args!("backup {}", simulator.backup_url()))?;
-    print::line(format_args!("control {}", simulator.control_url()))?;
+    for (name, url) in
+        [("base", simulator.base_url()), ("backup", simulator.backup_url()), ("control", simulator.control_url())]
+    {
+        print::line(format_args!("{name} {}", callable(&url)))?;
+    }
     signals.next().await;
     simulator.shutdown().await;
     Ok(())
+}
+
+/// An address that listens everywhere is none that anybody can call: from this machine it is this one.
+fn callable(url: &str) -> String {
+    url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::callable;
+
+    #[test]
+    fn what_is_printed_can_be_called() {
+        assert_eq!(callable("http://0.0.0.0:8090"), "http://127.0.0.1:8090");
+        assert_eq!(callable("http://[::]:8090"), "http://[::1]:8090");
+        assert_eq!(callable("http://192.0.2.7:8090"), "http://192.0.2.7:8090");
+    }
 }

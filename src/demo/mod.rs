@@ -190,3 +190,26 @@ fn say(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("nobody reads what is printed")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Links, notify URLs and the merchant's own calls go to the loopback literal, whoever else may come.
+    #[test]
+    fn everybodys_address_is_called_by_this_machines() {
+        for (listen, own) in
+            [("0.0.0.0:8080", "127.0.0.1:8080"), ("127.0.0.1:8080", "127.0.0.1:8080"), ("127.9.9.9:1", "127.9.9.9:1")]
+        {
+            assert_eq!(own_address(listen.parse().unwrap()), own.parse::<SocketAddr>().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_no_link_can_name_is_refused() {
+        for listen in ["192.0.2.1:8080", "[::]:8080", "[::1]:8080"] {
+            let error = bind(listen.parse().unwrap()).await.unwrap_err().to_string();
+            assert!(error.contains(listen) && error.contains("0.0.0.0:PORT"), "{error}");
+        }
+    }
+}

@@ -39,6 +39,11 @@ impl fmt::Display for Printed<'_> {
         if let Some(addr) = self.open_to_others {
             writeln!(f, "\nWARNING: {addr} is open to the network, and the demo asks nobody who they are.")?;
             writeln!(f, "         Whoever reaches it can make orders and pay them with play money.")?;
+            writeln!(
+                f,
+                "         From elsewhere the page is http://THIS-MACHINE:{}/demo; links name 127.0.0.1.",
+                addr.port()
+            )?;
         }
         writeln!(
             f,
@@ -79,5 +84,6 @@ mod tests {
         assert!(!text(None).contains("WARNING"));
         let warned = text(Some(SocketAddr::from(([0, 0, 0, 0], 8080))));
         assert!(warned.contains("WARNING: 0.0.0.0:8080 is open to the network"), "{warned}");
+        assert!(warned.contains("http://THIS-MACHINE:8080/demo"), "{warned}");
     }
 }

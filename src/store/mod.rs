@@ -9,6 +9,7 @@ mod exchanges;
 mod history;
 mod keys;
 mod merchants;
+mod migrate;
 mod mini_programs;
 mod nonces;
 mod orders;

@@ -1,9 +1,11 @@
 //! Messages set aside for a person, with the reason.
 
-use sea_orm::{ActiveValue::Set, EntityTrait, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, sea_query::Expr,
+};
 
 use super::{
-    entity::parked::{ActiveModel, Column, Entity},
+    entity::parked::{ActiveModel, Column, Entity, Model},
     error::StoreError,
     pool::Store,
 };
@@ -50,20 +52,66 @@ impl Store {
     pub async fn list_parked(&self, limit: u64) -> Result<Vec<Parked>, StoreError> {
         let select = Entity::find().order_by_desc(Column::ParkedAt).limit(limit);
         let rows = self.read("parked", |db| async move { select.all(&*db).await }).await?;
-        rows.into_iter()
-            .map(|row| {
-                let order = row.order_id.as_deref().map(OrderId::parse).transpose();
-                Ok(Parked {
-                    order: order.map_err(|_| StoreError::corrupt("parked", "order_id", &row.id))?,
-                    id: row.id,
-                    queue: row.queue,
-                    kind: row.kind,
-                    reason: row.reason,
-                    body_masked: row.body_masked,
-                    body_sealed: row.body_sealed.map(Sealed::from_text),
-                    received_at: Timestamp::from_ms(row.received_at),
-                })
-            })
-            .collect()
+        rows.into_iter().map(read).collect()
     }
+
+    /// One parked message.
+    pub async fn parked(&self, id: &str) -> Result<Option<Parked>, StoreError> {
+        let select = Entity::find_by_id(id);
+        let row = self.read("parked", |db| async move { select.one(&*db).await }).await?;
+        row.map(read).transpose()
+    }
+
+    /// Parked messages by id, at most `limit`, from the one after `after` on: pages of all of them.
+    pub async fn parked_after(&self, after: &str, limit: u64) -> Result<Vec<Parked>, StoreError> {
+        let select = Entity::find().filter(Column::Id.gt(after)).order_by_asc(Column::Id).limit(limit);
+        let rows = self.read("parked", |db| async move { select.all(&*db).await }).await?;
+        rows.into_iter().map(read).collect()
+    }
+
+    /// The ids of notifications with a whole body whose reason has this text in it, oldest first, at most `limit`.
+    pub async fn parked_notices_because(&self, reason: &str, limit: u64) -> Result<Vec<String>, StoreError> {
+        let select = Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::Reason])
+            .filter(Column::Kind.eq("notice"))
+            .filter(Column::BodySealed.is_not_null())
+            .filter(Column::Reason.contains(reason))
+            .order_by_asc(Column::Id)
+            .limit(limit)
+            .into_tuple::<(String, String)>();
+        let rows = self.read("parked", |db| async move { select.all(&*db).await }).await?;
+        // LIKE has wildcards, and SQLite's does not tell `A` from `a`.
+        Ok(rows.into_iter().filter(|(_, why)| why.contains(reason)).map(|(id, _)| id).collect())
+    }
+
+    /// Forgets a message that is on its way again. Answers `false` when somebody else did.
+    pub async fn unpark(&self, id: &str) -> Result<bool, StoreError> {
+        let delete = Entity::delete_by_id(id).into_query();
+        Ok(self.execute(self.build(&delete)).await? == 1)
+    }
+
+    /// Replaces a sealed body, if it is still as it was read. Answers whether it was.
+    pub async fn reseal_parked(&self, id: &str, from: &Sealed<Back>, to: &Sealed<Back>) -> Result<bool, StoreError> {
+        let update = Entity::update_many()
+            .col_expr(Column::BodySealed, Expr::value(to.as_text()))
+            .filter(Column::Id.eq(id))
+            .filter(Column::BodySealed.eq(from.as_text()))
+            .into_query();
+        Ok(self.execute(self.build(&update)).await? == 1)
+    }
+}
+
+fn read(row: Model) -> Result<Parked, StoreError> {
+    let order = row.order_id.as_deref().map(OrderId::parse).transpose();
+    Ok(Parked {
+        order: order.map_err(|_| StoreError::corrupt("parked", "order_id", &row.id))?,
+        id: row.id,
+        queue: row.queue,
+        kind: row.kind,
+        reason: row.reason,
+        body_masked: row.body_masked,
+        body_sealed: row.body_sealed.map(Sealed::from_text),
+        received_at: Timestamp::from_ms(row.received_at),
+    })
 }

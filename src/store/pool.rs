@@ -11,7 +11,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use migration::{Migrator, MigratorTrait};
 use sea_orm::{
     ConnectionTrait, DatabaseBackend, DatabaseConnection, Statement,
     sqlx::{
@@ -188,24 +187,6 @@ impl Store {
 
     pub(in crate::store) fn db(&self) -> Arc<DatabaseConnection> {
         self.inner.pool.load_full()
-    }
-
-    /// Runs the migrations that are missing. Two at once on one database are not meant: it is an operator's command.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        let store = self.clone();
-        self.finish(async move {
-            let _turn = store.turn().await?;
-            Ok(Migrator::up(&*store.db(), None).await?)
-        })
-        .await
-    }
-
-    /// The names of the migrations that are missing; changes nothing, not even on an empty database.
-    pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
-        let pending = self
-            .read("seaql_migrations", |db| async move { Migrator::get_pending_migrations_read_only(&*db).await })
-            .await?;
-        Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
     }
 
     /// One trip to the database and back.

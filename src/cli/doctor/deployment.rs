@@ -1,15 +1,14 @@
-//! What stands before any merchant: master keys, address, broker, database, the deployment's own keys.
+//! What stands before any merchant: master keys, address, database, the deployment's own keys.
 
 use std::time::Instant;
 
 use super::Report;
 use crate::{
-    cli::{desk::Desk, queue},
+    cli::desk::Desk,
     clock::{Clock, OFFSET_ALARM},
     config::Settings,
     front::Keyring,
     keys::{Back, Front, Vault},
-    queue::{Broker, Health},
     store::{KeyPurpose, KeyState, Store},
 };
 
@@ -53,37 +52,6 @@ pub fn public_url(report: &mut Report, settings: &Settings) -> anyhow::Result<()
     }
 }
 
-pub async fn broker(report: &mut Report, settings: &Settings) -> anyhow::Result<()> {
-    if settings.broker_is_embedded() {
-        return report.ok("broker", "embedded: for `serve` alone, and what waits in it ends with the process");
-    }
-    let broker = match queue::connect(settings).await {
-        Ok(broker) => broker,
-        Err(error) => return report.failed("broker", format_args!("{error:#}")),
-    };
-    match broker.health() {
-        Health::Blocked => report.failed("broker", "it blocks publishers: look at its memory and disk alarms")?,
-        Health::Ready | Health::Down => report.ok("broker", "connected")?,
-    }
-    for (queue, name) in queue::QUEUES {
-        match queue::asked(&broker, queue).await {
-            Some(depth) => {
-                report.ok(format_args!("queue {name}"), format_args!("{} waiting, {} consumers", depth.ready, depth.consumers))?;
-            }
-            None => report.failed(
-                format_args!("queue {name}"),
-                "it cannot be asked: was it declared with other arguments by an older version (`rabbitmqctl list_queues`)?",
-            )?,
-        }
-    }
-    broker.close().await;
-    report.hint(
-        "queue lengths",
-        "the protocol does not show policies: `rabbitmqctl list_queues name effective_policy_definition` must name max-length; \
-         if not, `prepay queue definitions > FILE` and `rabbitmqctl import_definitions FILE`",
-    )
-}
-
 /// Answers whether the tables are all there.
 pub async fn database(report: &mut Report, store: &Store) -> anyhow::Result<bool> {
     let kind = store.kind().as_str();
@@ -99,6 +67,10 @@ pub async fn database(report: &mut Report, store: &Store) -> anyhow::Result<bool
             return Ok(false);
         }
         Ok(_) => report.ok("database", format_args!("{kind}, every migration is there"))?,
+    }
+    let later = store.later_migrations().await?;
+    if !later.is_empty() {
+        report.hint("database", format_args!("a later release has migrated it: {}", later.join(", ")))?;
     }
     let asked = Instant::now();
     match store.now().await {

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{desk::Desk, print};
+use super::{desk::Desk, input::Source, print};
 use crate::{config::Settings, store::Store};
 
+mod broker;
 mod deployment;
 mod outside;
 mod wallets;
@@ -16,6 +17,9 @@ pub struct DoctorArgs {
     /// Call no wallet
     #[arg(long)]
     offline: bool,
+    /// What RabbitMQ's /api/queues answered, to compare the lengths in force with the settings; - is stdin
+    #[arg(long, value_name = "FILE")]
+    policies_file: Option<Source>,
 }
 
 /// How a check ended.
@@ -96,7 +100,7 @@ pub async fn run(settings: anyhow::Result<Settings>, args: &DoctorArgs) -> anyho
 async fn examine(report: &mut Report, settings: Settings, args: &DoctorArgs) -> anyhow::Result<()> {
     deployment::master_keys(report, &settings)?;
     deployment::public_url(report, &settings)?;
-    deployment::broker(report, &settings).await?;
+    broker::check(report, &settings, args.policies_file.as_ref()).await?;
     let store = match Store::connect(&settings.store_settings()).await {
         Ok(store) => store,
         Err(error) => {

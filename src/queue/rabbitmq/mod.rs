@@ -8,6 +8,7 @@
 
 mod consumer;
 mod declare;
+mod inspect;
 mod publisher;
 mod reply;
 mod settings;
@@ -29,6 +30,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
+pub use self::inspect::{InspectError, Inspection, Publishing, Standing, inspect};
 pub use self::settings::{BrokerUrl, BrokerUrlError, RabbitSettings};
 use self::{
     consumer::{Consuming, PREFETCH_MAX, Taker},

@@ -189,7 +189,7 @@ async fn keep(settings: &RabbitSettings, role: &dyn Role, wire: &Wire, stop: &Ca
 ///
 /// lapin waits for the broker's greeting without limit, on a thread of its own. So we keep a second handle of the socket
 /// and cut it when the time is over: the thread ends and nothing is left behind.
-async fn dial(settings: &RabbitSettings, role: &str) -> Result<Wire, DialError> {
+pub(super) async fn dial(settings: &RabbitSettings, role: &str) -> Result<Wire, DialError> {
     let limit = Duration::from_millis(settings.connect_timeout_ms);
     let mut tls = OwnedTLSConfig::default();
     if let Some(file) = &settings.ca_file {
@@ -235,7 +235,7 @@ async fn dial(settings: &RabbitSettings, role: &str) -> Result<Wire, DialError> 
 }
 
 #[derive(Debug, thiserror::Error)]
-enum DialError {
+pub(super) enum DialError {
     #[error("the file of certificates cannot be read: {0}")]
     CaFile(io::Error),
     #[error(transparent)]

@@ -73,6 +73,11 @@ impl Deployment {
         self.secret(text);
     }
 
+    /// As [`Deployment::secret_file`], for what is handed in by stdin.
+    pub fn is_secret(&mut self, text: &str) {
+        self.secret(text);
+    }
+
     pub fn file(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }

@@ -37,7 +37,7 @@ mod on_sqlite {
             (&["channel", "show", "2"], "Alipay's public key"),
             (&["mini-program", "list"], enrolled.wechat_app.appid.as_str()),
             (&["key", "list"], "in use"),
-            (&["queue", "parked"], "REASON"),
+            (&["parked", "list"], "REASON"),
             (&["queue", "definitions"], "max-length"),
         ] {
             let out = at.ok(args).await;
@@ -116,7 +116,7 @@ mod on_sqlite {
             (&["order", "show", "A1", "--customer", "C1"], "has no order A1"),
             (&["key", "retire", "payinfo", "k1"], "no other payinfo key signs"),
             (&["key", "master", "--out", "front.key"], "front.key exists"),
-            (&["queue", "depth"], "not connected within"),
+            (&["queue", "depth"], "broker.url: no connection"),
         ] {
             at.set("PREPAY_BROKER__URL", "amqp://127.0.0.1:1/%2f");
             let error = at.fails(args).await;

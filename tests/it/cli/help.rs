@@ -21,7 +21,8 @@ async fn the_commands() {
       merchant      Merchants and the keys that sign their requests
       channel       Merchants' accounts at the wallets
       mini-program  Mini-programs in which orders are paid
-      queue         Queues and what was set aside from them
+      queue         Queues at the broker
+      parked        Messages that were set aside for a person
       order         Orders, to look into
       simulator     Simulated wallets alone
       demo          Everything on this machine, with simulated wallets and a page to pay on

@@ -1,9 +1,14 @@
 //! The command line as an operator types it: the program in processes of its own, with nothing in its environment but
 //! what is said here.
 
+mod alipay_modes;
+mod broker;
 pub mod deployment;
 mod enrolment;
 mod help;
+mod migrating;
+mod parked;
 mod rotation;
 mod serving;
 mod settings;
+mod shows;

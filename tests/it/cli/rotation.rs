@@ -1,34 +1,112 @@
 //! Keys that are changed while the deployment lives.
 
-mod on_sqlite {
-    use std::fs;
+use std::fs;
 
-    use crate::cli::deployment::Deployment;
+use prepay::{
+    domain::time::Timestamp,
+    keys::{Back, Place as Sealing, Vault},
+    store::Parked,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{cli::deployment::Deployment, store::place::Place};
+
+/// So many messages are set aside that they are not read at once.
+const PARKED: usize = 120;
+
+/// Everything that is sealed opens with the new keys alone, the bodies of parked messages too.
+async fn master_keys_are_changed_without_enrolling_anew(place: Place) {
+    let mut at = Deployment::empty().await;
+    at.set("PREPAY_DATABASE__URL", &place.url);
+    at.set("PREPAY_BROKER__URL", "embedded");
+    at.set("PREPAY_FRONT__PUBLIC_URL", "https://pay.example.com");
+    at.set_up().await;
+    at.enrol().await;
+    for number in 0..PARKED {
+        park(&place, &back_vault(&at, "back.key"), number).await;
+    }
+    assert!(at.ok(&["key", "reseal"]).await.contains("0 sealed anew"));
+    for name in ["front", "back"] {
+        let (old, new) = (format!("{name}.key"), format!("{name}.new"));
+        at.ok(&["key", "master", "--out", &new]).await;
+        let both = [fs::read_to_string(at.path(&new)).unwrap(), fs::read_to_string(at.path(&old)).unwrap()];
+        fs::write(at.path(&old), both.concat()).unwrap();
+    }
+    let resealed = at.ok(&["key", "reseal"]).await;
+    // Front: the merchant's key and the payInfo key. Back: the code-hash key, two accounts, two mini-programs.
+    assert!(resealed.contains("front: 2 sealed anew, 0 were current"), "{resealed}");
+    assert!(resealed.contains(&format!("back: {} sealed anew, 0 were current", 5 + PARKED)), "{resealed}");
+    let again = at.ok(&["key", "reseal"]).await;
+    assert!(again.contains(&format!("back: 0 sealed anew, {} were current", 5 + PARKED)), "{again}");
+    at.set("PREPAY_KEYS__FRONT_FILE", "front.new");
+    at.set("PREPAY_KEYS__BACK_FILE", "back.new");
+    let report = at.run(&["doctor"]).await;
+    assert_eq!(report.code, 0, "{}", report.out);
+    let vault = back_vault(&at, "back.new");
+    for number in 0..PARKED {
+        let id = format!("parked-{number}");
+        let sealed = place.store.parked(&id).await.unwrap().unwrap().body_sealed.unwrap();
+        assert_eq!(vault.open(sealing(&id), &sealed).unwrap().expose_secret(), body(number).as_bytes());
+    }
+    at.assert_no_secret_printed();
+    at.stop().await;
+}
+
+fn back_vault(at: &Deployment, file: &str) -> Vault {
+    Vault::new(None, Some(&SecretString::from(fs::read_to_string(at.path(file)).unwrap()))).unwrap()
+}
+
+fn sealing(id: &str) -> Sealing<'_> {
+    Sealing { table: "parked", column: "body_sealed", row: id }
+}
+
+fn body(number: usize) -> String {
+    format!("the body of message {number}")
+}
+
+async fn park(place: &Place, vault: &Vault, number: usize) {
+    let id = format!("parked-{number}");
+    let sealed = vault.seal::<Back>(sealing(&id), body(number).as_bytes()).unwrap();
+    let message = Parked {
+        id,
+        queue: "prepay.notifications".into(),
+        kind: Some("notice".into()),
+        order: None,
+        reason: "a test".into(),
+        body_masked: "{}".into(),
+        body_sealed: Some(sealed),
+        received_at: Timestamp::from_secs(1),
+    };
+    assert!(place.store.park(&message, Timestamp::from_secs(1)).await.unwrap());
+}
+
+mod on_postgres {
+    use crate::store::place::{On, run};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn master_keys_are_changed_without_enrolling_anew() {
-        let mut at = Deployment::empty().await;
-        at.set("PREPAY_BROKER__URL", "embedded");
-        at.set("PREPAY_FRONT__PUBLIC_URL", "https://pay.example.com");
-        at.set_up().await;
-        at.enrol().await;
-        assert!(at.ok(&["key", "reseal"]).await.contains("0 sealed anew"));
-        for name in ["front", "back"] {
-            let (old, new) = (format!("{name}.key"), format!("{name}.new"));
-            at.ok(&["key", "master", "--out", &new]).await;
-            let both = [fs::read_to_string(at.path(&new)).unwrap(), fs::read_to_string(at.path(&old)).unwrap()];
-            fs::write(at.path(&old), both.concat()).unwrap();
-        }
-        let resealed = at.ok(&["key", "reseal"]).await;
-        // Front: the merchant's key and the payInfo key. Back: the code-hash key, two accounts, two mini-programs.
-        assert!(resealed.contains("front: 2 sealed anew, 0 were current"), "{resealed}");
-        assert!(resealed.contains("back: 5 sealed anew, 0 were current"), "{resealed}");
-        at.set("PREPAY_KEYS__FRONT_FILE", "front.new");
-        at.set("PREPAY_KEYS__BACK_FILE", "back.new");
-        let report = at.run(&["doctor"]).await;
-        assert_eq!(report.code, 0, "{}", report.out);
-        at.assert_no_secret_printed();
-        at.stop().await;
+        run(On::Postgres, super::master_keys_are_changed_without_enrolling_anew).await;
+    }
+}
+
+mod on_mariadb {
+    use crate::store::place::{On, run};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn master_keys_are_changed_without_enrolling_anew() {
+        run(On::Mariadb, super::master_keys_are_changed_without_enrolling_anew).await;
+    }
+}
+
+mod on_sqlite {
+    use crate::{
+        cli::deployment::Deployment,
+        store::place::{On, run},
+    };
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn master_keys_are_changed_without_enrolling_anew() {
+        run(On::Sqlite, super::master_keys_are_changed_without_enrolling_anew).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

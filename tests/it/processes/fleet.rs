@@ -96,7 +96,7 @@ impl Fleet {
     }
 }
 
-async fn delete_queues(prefix: &str) {
+pub async fn delete_queues(prefix: &str) {
     let Ok(admin) = std::env::var("PREPAY_TEST_AMQP_ADMIN_URL") else { return };
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
     for queue in ["orders", "notifications", "parked"] {

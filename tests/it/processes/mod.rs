@@ -7,3 +7,5 @@ mod killed;
 pub mod phones;
 mod together;
 mod turns;
+
+pub use fleet::delete_queues;

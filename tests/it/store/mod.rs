@@ -38,6 +38,7 @@ macro_rules! on_every_database {
 on_every_database! {
     schema:
         migrations_run_twice,
+        a_later_releases_migrations_are_told_from_a_strangers,
         the_clock_is_near,
         a_text_too_long_is_never_cut;
     orders:
@@ -68,7 +69,9 @@ on_every_database! {
         accounts_and_mini_programs,
         keys_of_the_deployment,
         nonces_are_taken_once,
-        a_message_is_parked_once;
+        a_message_is_parked_once,
+        the_largest_message_is_parked_whole,
+        parked_messages_are_found_and_go;
     stuck:
         a_stuck_pool_is_replaced;
     cancelled:

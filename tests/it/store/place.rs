@@ -29,8 +29,23 @@ where
     F: FnOnce(Place) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
+    run_empty(on, |place| {
+        let test = test(place.clone());
+        async move {
+            place.store.migrate().await.expect("migrations run");
+            test.await;
+        }
+    })
+    .await;
+}
+
+/// As [`run`], on a database without tables.
+pub async fn run_empty<F, Fut>(on: On, test: F)
+where
+    F: FnOnce(Place) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let place = Place::empty(on).await;
-    place.store.migrate().await.expect("migrations run");
     let ended = tokio::spawn(test(place.clone())).await;
     place.drop_database().await;
     if let Err(failed) = ended {

@@ -176,3 +176,52 @@ pub async fn a_message_is_parked_once(place: Place) {
     assert_eq!(store.list_parked(10).await.unwrap(), [poison.clone(), message]);
     assert_eq!(store.list_parked(1).await.unwrap(), [poison]);
 }
+
+/// MySQL's `text` ends at 64 KiB: a notice of that size is twice as long once it was wrapped and sealed.
+pub async fn the_largest_message_is_parked_whole(place: Place) {
+    let store = &place.store;
+    let sealed = Sealed::from_text(format!("s1.k.{}", "x".repeat(400 * 1024)));
+    let message = Parked { body_sealed: Some(sealed), ..notice("1", "too large for a text column") };
+    assert!(store.park(&message, NOW).await.unwrap());
+    assert_eq!(store.parked("1").await.unwrap(), Some(message));
+}
+
+pub async fn parked_messages_are_found_and_go(place: Place) {
+    let store = &place.store;
+    assert_eq!(store.parked("1").await.unwrap(), None);
+    for (id, reason) in [("3", "no order 100%"), ("1", "no order 100%"), ("2", "no order 100x"), ("4", "NO ORDER 100%")]
+    {
+        assert!(store.park(&notice(id, reason), NOW).await.unwrap());
+    }
+    let command = Parked { kind: Some("prepay".into()), ..notice("5", "no order 100%") };
+    let bodiless = Parked { body_sealed: None, ..notice("6", "no order 100%") };
+    for other in [&command, &bodiless] {
+        assert!(store.park(other, NOW).await.unwrap());
+    }
+    assert_eq!(store.parked_notices_because("order 100%", 10).await.unwrap(), ["1", "3"]);
+    assert_eq!(store.parked_notices_because("order 100", 2).await.unwrap().len(), 2);
+    let ids = |page: Vec<Parked>| page.into_iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.parked_after("", 4).await.unwrap()), ["1", "2", "3", "4"]);
+    assert_eq!(ids(store.parked_after("4", 4).await.unwrap()), ["5", "6"]);
+
+    let (old, new) = (Sealed::from_text("s1.k.x"), Sealed::from_text("s1.k2.y"));
+    assert!(!store.reseal_parked("1", &new, &old).await.unwrap(), "it is not what was read");
+    assert!(store.reseal_parked("1", &old, &new).await.unwrap());
+    assert_eq!(store.parked("1").await.unwrap().unwrap().body_sealed, Some(new));
+    assert!(store.unpark("1").await.unwrap());
+    assert!(!store.unpark("1").await.unwrap());
+    assert_eq!(store.parked_notices_because("no order 100%", 10).await.unwrap(), ["3"]);
+}
+
+fn notice(id: &str, reason: &str) -> Parked {
+    Parked {
+        id: id.into(),
+        queue: "prepay.notifications".into(),
+        kind: Some("notice".into()),
+        order: None,
+        reason: reason.into(),
+        body_masked: "{}".into(),
+        body_sealed: Some(Sealed::from_text("s1.k.x")),
+        received_at: NOW,
+    }
+}

@@ -15,6 +15,21 @@ pub async fn migrations_run_twice(place: Place) {
     place.store.ping().await.unwrap();
 }
 
+/// An image that is rolled back meets the tables of the one after it.
+pub async fn a_later_releases_migrations_are_told_from_a_strangers(place: Place) {
+    let store = &place.store;
+    assert_eq!(store.later_migrations().await.unwrap(), Vec::<String>::new());
+    place.sql("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29990101_000009_later', 0)").await;
+    assert_eq!(store.pending_migrations().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.later_migrations().await.unwrap(), ["m29990101_000009_later"]);
+    assert_eq!(store.migrate().await.unwrap(), Vec::<String>::new());
+    place.sql("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m20200101_000001_foreign', 0)").await;
+    let err = store.pending_migrations().await.unwrap_err();
+    let StoreError::Rejected { cause } = err else { panic!("{err:?}") };
+    let told = cause.to_string();
+    assert!(told.contains("m20200101_000001_foreign") && !told.contains("later"), "{told}");
+}
+
 pub async fn the_clock_is_near(place: Place) {
     let machine = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let apart = place.store.now().await.unwrap().ms() - i64::try_from(machine).unwrap();
