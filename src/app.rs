@@ -22,8 +22,9 @@ use crate::{
         rabbitmq::RabbitBroker,
     },
     scheduler,
-    steps::{Registry, Steps},
+    steps::{Registry, Steps, deliver::Deliverer},
     store::Store,
+    webhook::WebhookClient,
     worker,
 };
 
@@ -281,7 +282,10 @@ impl Parts<'_> {
         }
         if roles.scheduler {
             let scheduler_settings = self.settings.scheduler_settings();
-            work.push(tokio::spawn(scheduler::run(steps, scheduler_settings, soft.clone(), hard.clone())));
+            let client = WebhookClient::new(&self.settings.webhook_settings()).context("TLS cannot be set up")?;
+            let deliverer = Deliverer::new(&steps, client, self.settings.delivery_settings());
+            let scheduler = scheduler::run(steps, deliverer, scheduler_settings, soft.clone(), hard.clone());
+            work.push(tokio::spawn(scheduler));
         }
         Ok(work)
     }

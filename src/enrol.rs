@@ -16,7 +16,7 @@ use crate::{
         wallet::Wallet,
     },
     gateway::open,
-    keys::{Back, Front, Place, Vault, mac, rsa::RsaVerifier},
+    keys::{Back, Front, Place, Vault, mac, rsa::RsaVerifier, webhook},
     store::{
         AccountChange, DeploymentKey, DeploymentSecret, KeyMaterial, KeyPurpose, KeyState, MerchantKey, NewAccount,
         NewMerchant, NewMiniProgram, Store,
@@ -69,7 +69,7 @@ impl Enroller<'_> {
 
     /// A fresh HMAC secret for a merchant's requests: base64 of 32 bytes, shown here once and never again.
     pub async fn hmac_key(&self, merchant: MerchantId, key_id: &KeyId) -> anyhow::Result<SecretString> {
-        self.room_for_key(merchant).await?;
+        self.room_for_key(merchant, |material| !material.is_webhook()).await?;
         let secret = mac::fresh_secret();
         let row = format!("{merchant}/{key_id}");
         let place = Place { table: "merchant_keys", column: "secret", row: &row };
@@ -80,15 +80,30 @@ impl Enroller<'_> {
 
     /// A merchant's RSA public key, at least 2048 bits, PEM or bare base64.
     pub async fn rsa_key(&self, merchant: MerchantId, key_id: &KeyId, public_key: &str) -> anyhow::Result<()> {
-        self.room_for_key(merchant).await?;
+        self.room_for_key(merchant, |material| !material.is_webhook()).await?;
         let key = RsaVerifier::parse(public_key).context("the public key cannot be used")?;
         self.insert_key(merchant, key_id, KeyMaterial::Rsa { public_key: key.to_pem() }).await
     }
 
-    /// Two live keys, so that one can take over from the other; a third would be one that nobody remembers.
-    async fn room_for_key(&self, merchant: MerchantId) -> anyhow::Result<()> {
-        let live = self.store.merchant_keys(merchant).await?.iter().filter(|key| key.live).count();
-        if live >= 2 {
+    /// A fresh secret that signs what a merchant is told: `whsec_…`, shown here once and never again.
+    pub async fn webhook_key(&self, merchant: MerchantId, key_id: &KeyId) -> anyhow::Result<SecretString> {
+        self.room_for_key(merchant, KeyMaterial::is_webhook).await?;
+        let secret = mac::fresh_secret();
+        let row = format!("{merchant}/{key_id}");
+        let place = Place { table: "merchant_keys", column: "secret", row: &row };
+        let sealed = self.vault.seal::<Back>(place, secret.as_slice())?;
+        self.insert_key(merchant, key_id, KeyMaterial::Webhook { secret: sealed }).await?;
+        Ok(webhook::secret_text(secret.as_slice()))
+    }
+
+    /// Two live keys for one purpose, so that one can take over from the other; a third would be one that nobody remembers.
+    async fn room_for_key(
+        &self,
+        merchant: MerchantId,
+        same_purpose: impl Fn(&KeyMaterial) -> bool,
+    ) -> anyhow::Result<()> {
+        let keys = self.store.merchant_keys(merchant).await?;
+        if keys.iter().filter(|key| key.live && same_purpose(&key.material)).count() >= 2 {
             bail!("the merchant has two live keys already: retire one first");
         }
         Ok(())

@@ -19,4 +19,5 @@ pub mod scheduler;
 pub mod steps;
 pub mod store;
 pub mod telemetry;
+pub mod webhook;
 pub mod worker;

@@ -17,6 +17,8 @@ use sea_orm_migration::{
 
 mod columns;
 mod m20260101_000001_first_tables;
+mod m20261124_000002_merchant_events;
+mod m20261124_000003_refunds;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -24,7 +26,11 @@ pub struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20260101_000001_first_tables::Migration)]
+        vec![
+            Box::new(m20260101_000001_first_tables::Migration),
+            Box::new(m20261124_000002_merchant_events::Migration),
+            Box::new(m20261124_000003_refunds::Migration),
+        ]
     }
 
     /// Not the default, which refuses a database that a later release has migrated.

@@ -1,4 +1,4 @@
-//! Merchants and the keys that sign their requests.
+//! Merchants, the keys that sign their requests, and the secrets that sign what they are told.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,10 @@ use super::{
     names, print,
 };
 use crate::{
-    domain::id::{CustomerNo, KeyId},
+    domain::{
+        id::{CustomerNo, KeyId},
+        policy::MoneyPolicy,
+    },
     store::KeyMaterial,
 };
 
@@ -41,12 +44,23 @@ pub enum MerchantCommand {
         #[arg(value_parser = names::customer_no)]
         customer_no: CustomerNo,
     },
+    /// Say what becomes of its unexpected money: keep, or refund by itself
+    Set {
+        #[arg(value_parser = names::customer_no)]
+        customer_no: CustomerNo,
+        /// A payment that came after its order was closed (default: keep)
+        #[arg(long, value_name = "POLICY", value_parser = names::money_policy)]
+        late_payment: Option<MoneyPolicy>,
+        /// A payment of an order that was paid already (default: refund)
+        #[arg(long, value_name = "POLICY", value_parser = names::money_policy)]
+        second_payment: Option<MoneyPolicy>,
+    },
     /// Refuse a merchant's calls; orders under way go on
     Disable {
         #[arg(value_parser = names::customer_no)]
         customer_no: CustomerNo,
     },
-    /// The keys that sign a merchant's requests
+    /// The keys that sign a merchant's requests, and the secrets that sign its events
     #[command(subcommand)]
     Key(MerchantKeyCommand),
 }
@@ -83,6 +97,9 @@ pub struct KeyKind {
     /// Make an HMAC-SHA256 secret; it is printed once
     #[arg(long)]
     hmac: bool,
+    /// Make a secret that signs what the merchant is told (whsec_…); it is printed once
+    #[arg(long)]
+    webhook: bool,
     /// The merchant's RSA public key, PEM or base64; - is stdin
     #[arg(long, value_name = "FILE")]
     rsa_file: Option<Source>,
@@ -92,6 +109,9 @@ pub async fn run(desk: &Desk, command: MerchantCommand) -> anyhow::Result<()> {
     match command {
         MerchantCommand::Add { customer_no, name, ip } => add(desk, &customer_no, &name, &ip).await,
         MerchantCommand::List => list(desk).await,
+        MerchantCommand::Set { customer_no, late_payment, second_payment } => {
+            set(desk, &customer_no, late_payment, second_payment).await
+        }
         MerchantCommand::Enable { customer_no } => enable(desk, &customer_no, true).await,
         MerchantCommand::Disable { customer_no } => enable(desk, &customer_no, false).await,
         MerchantCommand::Key(MerchantKeyCommand::Add { customer_no, id, kind }) => {
@@ -139,6 +159,22 @@ async fn enable(desk: &Desk, customer_no: &CustomerNo, enabled: bool) -> anyhow:
     Ok(print::line(format_args!("merchant {customer_no} is {}", if enabled { "enabled" } else { "disabled" }))?)
 }
 
+async fn set(
+    desk: &Desk,
+    customer_no: &CustomerNo,
+    late: Option<MoneyPolicy>,
+    second: Option<MoneyPolicy>,
+) -> anyhow::Result<()> {
+    let mut merchant = desk.merchant(customer_no).await?;
+    merchant.policies.late = late.unwrap_or(merchant.policies.late);
+    merchant.policies.second = second.unwrap_or(merchant.policies.second);
+    if late.is_some() || second.is_some() {
+        desk.store.update_merchant(&merchant).await?;
+    }
+    let (late, second) = (merchant.policies.late.as_str(), merchant.policies.second.as_str());
+    Ok(print::line(format_args!("merchant {customer_no}: late payments: {late}, second payments: {second}"))?)
+}
+
 async fn add_key(desk: &Desk, customer_no: &CustomerNo, id: Option<KeyId>, kind: KeyKind) -> anyhow::Result<()> {
     let merchant = desk.merchant(customer_no).await?.id;
     let id = match id {
@@ -150,6 +186,13 @@ async fn add_key(desk: &Desk, customer_no: &CustomerNo, id: Option<KeyId>, kind:
             let key = Inputs::default().text("--rsa-file", &source)?;
             desk.enroller().rsa_key(merchant, &id, &key).await?;
             print::line(format_args!("key id: {id}"))?;
+        }
+        None if kind.webhook => {
+            desk.needs_back_key()?;
+            let secret = desk.enroller().webhook_key(merchant, &id).await?;
+            print::line(format_args!("key id: {id}"))?;
+            print::line(format_args!("secret: {}", secret.expose_secret()))?;
+            print::line("it verifies webhook-signature and is not shown again; hand it to the merchant alone")?;
         }
         None => {
             desk.needs_front_key()?;
@@ -169,6 +212,7 @@ async fn list_keys(desk: &Desk, customer_no: &CustomerNo) -> anyhow::Result<()> 
         let kind = match key.material {
             KeyMaterial::Hmac { .. } => "hmac",
             KeyMaterial::Rsa { .. } => "rsa",
+            KeyMaterial::Webhook { .. } => "webhook",
         };
         [key.key_id.to_string(), kind.to_owned(), yes_no(key.live), key.created_at.rfc3339()]
     });

@@ -23,6 +23,7 @@ mod order;
 mod parked;
 mod print;
 mod queue;
+mod refund;
 mod reseal;
 mod roles;
 mod simulator;
@@ -70,9 +71,12 @@ enum Command {
     /// Messages that were set aside for a person
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
-    /// Orders, to look into
+    /// Orders, to look into and to close
     #[command(subcommand)]
     Order(order::OrderCommand),
+    /// Money that goes back
+    #[command(subcommand)]
+    Refund(refund::RefundCommand),
     /// Simulated wallets alone
     Simulator(simulator::SimulatorArgs),
     /// Everything on this machine, with simulated wallets and a page to pay on
@@ -115,7 +119,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Channel(_)
         | Command::MiniProgram(_)
         | Command::Parked(_)
-        | Command::Order(_) => {
+        | Command::Order(_)
+        | Command::Refund(_) => {
             let desk = Desk::open(read.for_a_command()?).await?;
             let done = at_the_desk(&desk, cli.command).await;
             desk.close().await;
@@ -134,6 +139,7 @@ async fn at_the_desk(desk: &Desk, command: Command) -> anyhow::Result<()> {
         Command::MiniProgram(command) => mini_program::run(desk, command).await,
         Command::Parked(command) => parked::run(desk, command).await,
         Command::Order(command) => order::run(desk, command).await,
+        Command::Refund(command) => refund::run(desk, command).await,
         _ => Ok(()),
     }
 }

@@ -1,6 +1,9 @@
 //! Names and numbers as arguments.
 
-use crate::domain::id::{AccountId, AppId, CustomerNo, IdError, KeyId, MiniProgramId, OrderNo};
+use crate::domain::{
+    id::{AccountId, AppId, CustomerNo, IdError, KeyId, MiniProgramId, OrderNo, RefundNo},
+    policy::MoneyPolicy,
+};
 
 pub fn customer_no(text: &str) -> Result<CustomerNo, IdError> {
     CustomerNo::parse(text)
@@ -8,6 +11,14 @@ pub fn customer_no(text: &str) -> Result<CustomerNo, IdError> {
 
 pub fn order_no(text: &str) -> Result<OrderNo, IdError> {
     OrderNo::parse(text)
+}
+
+pub fn refund_no(text: &str) -> Result<RefundNo, IdError> {
+    RefundNo::parse(text)
+}
+
+pub fn money_policy(text: &str) -> Result<MoneyPolicy, &'static str> {
+    MoneyPolicy::parse(text).ok_or("`keep` or `refund`")
 }
 
 pub fn app_id(text: &str) -> Result<AppId, IdError> {

@@ -1,13 +1,16 @@
-//! One order, for a person who looks into it. Identities are masked.
+//! One order, for a person who looks into it or closes it. Identities are masked.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 
 use super::{desk::Desk, names, print};
-use crate::domain::{
-    attempt::{Attempt, AttemptState},
-    id::{CustomerNo, OrderNo},
-    order::OrderState,
+use crate::{
+    domain::{
+        attempt::{Attempt, AttemptState},
+        id::{CustomerNo, OrderNo},
+        order::{Order, OrderEvent, OrderState, Step},
+    },
+    store::{Commit, Committed},
 };
 
 #[derive(Debug, Subcommand)]
@@ -21,19 +24,61 @@ pub enum OrderCommand {
         #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
         customer: CustomerNo,
     },
+    /// Close an order: at once when nothing of it may be payable, else when its wallets have closed its numbers; paid wins
+    Close {
+        /// The merchant's number for it (orderNo)
+        #[arg(value_parser = names::order_no)]
+        order_no: OrderNo,
+        /// The merchant
+        #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
+        customer: CustomerNo,
+    },
 }
 
 pub async fn run(desk: &Desk, command: OrderCommand) -> anyhow::Result<()> {
-    let OrderCommand::Show { order_no, customer } = command;
-    let merchant = desk.merchant(&customer).await?.id;
-    let order = desk.store.load_order_by_no(merchant, &order_no).await?;
-    let order = order.with_context(|| format!("merchant {customer} has no order {order_no}"))?;
+    match command {
+        OrderCommand::Show { order_no, customer } => show(desk, order_no, customer).await,
+        OrderCommand::Close { order_no, customer } => close(desk, order_no, customer).await,
+    }
+}
+
+async fn find(desk: &Desk, order_no: &OrderNo, customer: &CustomerNo) -> anyhow::Result<Order> {
+    let merchant = desk.merchant(customer).await?.id;
+    let order = desk.store.load_order_by_no(merchant, order_no).await?;
+    order.with_context(|| format!("merchant {customer} has no order {order_no}"))
+}
+
+/// An intent: the scheduler asks the wallets.
+async fn close(desk: &Desk, order_no: OrderNo, customer: CustomerNo) -> anyhow::Result<()> {
+    const ROUNDS: usize = 10;
+    for _ in 0..ROUNDS {
+        let order = find(desk, &order_no, &customer).await?;
+        let now = desk.clock.now();
+        let order = match order.apply(OrderEvent::CloseRequested, now)? {
+            Step::AlreadyThere => order,
+            Step::Moved(moved) => match desk.store.commit(Commit { moved: &moved, outcome: None, at: now }).await? {
+                Committed::Done => moved.order,
+                Committed::Stale => continue,
+            },
+        };
+        let stands =
+            if order.is_closing() { "its numbers are closed at their wallets first" } else { order.state.name() };
+        return Ok(print::line(format_args!("order {order_no} of {customer}: {stands}"))?);
+    }
+    bail!("order {order_no} changes all the time; try again")
+}
+
+async fn show(desk: &Desk, order_no: OrderNo, customer: CustomerNo) -> anyhow::Result<()> {
+    let order = find(desk, &order_no, &customer).await?;
 
     print::line(format_args!("order {order_no} of {customer}: {} ({})", order.state.name(), order.pay_status()))?;
     match order.state {
         OrderState::Paid { by } => print::line(format_args!("paid by attempt {}", by.get()))?,
         OrderState::Closed { at } => print::line(format_args!("closed {}", at.rfc3339()))?,
         OrderState::Waiting | OrderState::Open => {}
+    }
+    if let Some(at) = order.close_wanted_at.filter(|_| order.is_closing()) {
+        print::line(format_args!("its merchant closes it since {}", at.rfc3339()))?;
     }
     print::line(format_args!("amount: {} fen", order.amount.get()))?;
     print::line(format_args!("good: {}", order.good_name))?;
@@ -77,9 +122,30 @@ pub async fn run(desk: &Desk, command: OrderCommand) -> anyhow::Result<()> {
     if !anomalies.is_empty() {
         print::line("")?;
         let rows = anomalies.into_iter().map(|row| {
-            [row.at.rfc3339(), order.out_trade_no(row.attempt).to_string(), row.kind.as_str().to_owned(), row.detail]
+            [
+                row.at.rfc3339(),
+                order.out_trade_no(row.attempt).to_string(),
+                row.kind.as_str().to_owned(),
+                row.detail,
+                row.handled.as_str().to_owned(),
+            ]
         });
-        print::table(["AT", "OUT_TRADE_NO", "ANOMALY", "DETAIL"], &rows.collect::<Vec<_>>())?;
+        print::table(["AT", "OUT_TRADE_NO", "ANOMALY", "DETAIL", "HANDLED"], &rows.collect::<Vec<_>>())?;
+    }
+    let refunds = desk.store.refunds_of(order.id).await?;
+    if !refunds.is_empty() {
+        print::line("")?;
+        let rows = refunds.into_iter().map(|refund| {
+            [
+                refund.created_at.rfc3339(),
+                refund.refund_no.to_string(),
+                refund.out_trade_no().to_string(),
+                refund.amount.get().to_string(),
+                refund.state.name().to_owned(),
+                refund.initiator.as_str().to_owned(),
+            ]
+        });
+        print::table(["MADE", "REFUND_NO", "OUT_TRADE_NO", "FEN", "STATE", "BY"], &rows.collect::<Vec<_>>())?;
     }
     Ok(())
 }

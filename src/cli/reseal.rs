@@ -86,6 +86,16 @@ async fn front(desk: &Desk) -> anyhow::Result<Count> {
 
 async fn back(desk: &Desk) -> anyhow::Result<Count> {
     let mut count = Count::default();
+    for key in desk.store.all_merchant_keys().await? {
+        let KeyMaterial::Webhook { secret } = &key.material else { continue };
+        let row = format!("{}/{}", key.merchant, key.key_id);
+        match renewed(&desk.vault, Place { table: "merchant_keys", column: "secret", row: &row }, secret)? {
+            None => count.current += 1,
+            Some(fresh) => {
+                count.wrote(desk.store.reseal_merchant_key(key.merchant, &key.key_id, secret, &fresh).await?);
+            }
+        }
+    }
     for key in desk.store.deployment_keys(KeyPurpose::CodeHash).await? {
         let DeploymentSecret::CodeHash(secret) = &key.secret else { continue };
         let row = format!("{}/{}", KeyPurpose::CodeHash.as_str(), key.key_id);

@@ -17,7 +17,7 @@ use crate::{
     front::{AdmissionSettings, FrontSettings, Proxies},
     gateway::http::HttpSettings,
     scheduler::SchedulerSettings,
-    steps::budget::BudgetSettings,
+    steps::{StepSettings, budget::BudgetSettings, deliver::DeliverySettings},
     telemetry::LogFormat,
     worker::WorkerSettings,
 };
@@ -109,9 +109,26 @@ pub struct WorkerPart {
 pub struct SchedulerPart {
     pub look_every_ms: u64,
     pub question_concurrency: usize,
+    pub refund_concurrency: usize,
+    /// How far apart two sends of refunds of one payment are.
+    pub wechat_refund_spacing_ms: u64,
+    pub alipay_refund_spacing_ms: u64,
     /// How often accounts whose keys are due are looked for.
     pub keys_every_ms: u64,
     pub outcomes_kept_s: u64,
+    /// How often events for merchants are looked for when nobody says that there are any.
+    pub events_every_ms: u64,
+    /// Events under way at once: of this process, to one endpoint, to one merchant.
+    pub event_concurrency: usize,
+    pub events_per_endpoint_max: u32,
+    pub events_per_merchant_max: u32,
+    /// So many tries in a row that an endpoint did not accept pause it.
+    pub endpoint_failures_to_pause: u32,
+    /// The first pause of an endpoint, doubled by each failure, and the longest.
+    pub endpoint_pause_ms: u64,
+    pub endpoint_pause_max_ms: u64,
+    /// The schedule of tries is run through so many times as fast: for tests.
+    pub events_speed_up: NonZeroU32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -218,12 +235,24 @@ impl Default for WorkerPart {
 
 impl Default for SchedulerPart {
     fn default() -> Self {
-        let scheduler = SchedulerSettings::default();
+        let (scheduler, steps) = (SchedulerSettings::default(), StepSettings::default());
+        let delivery = DeliverySettings::default();
         Self {
             look_every_ms: ms(scheduler.look_every),
             question_concurrency: scheduler.question_concurrency,
+            refund_concurrency: scheduler.refund_concurrency,
+            wechat_refund_spacing_ms: ms(steps.wechat_refund_spacing),
+            alipay_refund_spacing_ms: ms(steps.alipay_refund_spacing),
             keys_every_ms: ms(scheduler.keys_every),
             outcomes_kept_s: scheduler.outcomes_kept.as_secs(),
+            events_every_ms: ms(scheduler.events_every),
+            event_concurrency: scheduler.event_concurrency,
+            events_per_endpoint_max: delivery.caps.per_endpoint,
+            events_per_merchant_max: delivery.caps.per_merchant,
+            endpoint_failures_to_pause: delivery.pause.after_failures,
+            endpoint_pause_ms: ms(delivery.pause.first),
+            endpoint_pause_max_ms: ms(delivery.pause.most),
+            events_speed_up: delivery.speed_up,
         }
     }
 }
@@ -292,8 +321,19 @@ impl Settings {
         between("worker.wallet_timeout_ms", self.worker.wallet_timeout_ms, 500, 15_000)?;
         between("scheduler.look_every_ms", self.scheduler.look_every_ms, 50, 60_000)?;
         between("scheduler.question_concurrency", self.scheduler.question_concurrency as u64, 1, 2_000)?;
+        between("scheduler.refund_concurrency", self.scheduler.refund_concurrency as u64, 1, 2_000)?;
+        between("scheduler.wechat_refund_spacing_ms", self.scheduler.wechat_refund_spacing_ms, 0, 3_600_000)?;
+        between("scheduler.alipay_refund_spacing_ms", self.scheduler.alipay_refund_spacing_ms, 0, 3_600_000)?;
         between("scheduler.keys_every_ms", self.scheduler.keys_every_ms, 100, 3_600_000)?;
         between("scheduler.outcomes_kept_s", self.scheduler.outcomes_kept_s, 60, 86_400)?;
+        let scheduler = &self.scheduler;
+        between("scheduler.events_every_ms", scheduler.events_every_ms, 20, 1_000)?;
+        between("scheduler.event_concurrency", scheduler.event_concurrency as u64, 1, 2_000)?;
+        between("scheduler.events_per_endpoint_max", u64::from(scheduler.events_per_endpoint_max), 1, 1_000)?;
+        between("scheduler.events_per_merchant_max", u64::from(scheduler.events_per_merchant_max), 1, 1_000)?;
+        between("scheduler.endpoint_failures_to_pause", u64::from(scheduler.endpoint_failures_to_pause), 1, 10_000)?;
+        between("scheduler.endpoint_pause_ms", scheduler.endpoint_pause_ms, 100, 3_600_000)?;
+        between("scheduler.endpoint_pause_max_ms", scheduler.endpoint_pause_max_ms, 100, 3_600_000)?;
         between("broker.order_queues", u64::from(self.broker.order_queues), 1, 64)?;
         between("broker.publish_channels", u64::from(self.broker.publish_channels), 1, 1_000)?;
         between("broker.drain_per_s", u64::from(self.broker.drain_per_s), 1, 1_000_000)?;

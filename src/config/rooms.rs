@@ -14,8 +14,9 @@ use crate::{
         topology::TopologySettings,
     },
     scheduler::SchedulerSettings,
-    steps::{StepSettings, budget::BudgetSettings},
-    store::StoreSettings,
+    steps::{StepSettings, budget::BudgetSettings, deliver::DeliverySettings},
+    store::{DeliveryCaps, PauseRule, StoreSettings},
+    webhook::WebhookSettings,
     worker::WorkerSettings,
 };
 
@@ -61,7 +62,13 @@ impl Settings {
     pub fn step_settings(&self) -> anyhow::Result<StepSettings> {
         // After a command's deadline no send or close begins; three questions may follow the last one.
         let lease_margin = Duration::from_millis(3 * self.worker.wallet_timeout_ms + 5_000);
-        Ok(StepSettings { public_url: self.public_url()?, lease_margin, ..StepSettings::default() })
+        Ok(StepSettings {
+            public_url: self.public_url()?,
+            lease_margin,
+            wechat_refund_spacing: Duration::from_millis(self.scheduler.wechat_refund_spacing_ms),
+            alipay_refund_spacing: Duration::from_millis(self.scheduler.alipay_refund_spacing_ms),
+            ..StepSettings::default()
+        })
     }
 
     pub fn worker_settings(&self) -> WorkerSettings {
@@ -76,10 +83,34 @@ impl Settings {
         SchedulerSettings {
             look_every: Duration::from_millis(self.scheduler.look_every_ms),
             question_concurrency: self.scheduler.question_concurrency,
+            refund_concurrency: self.scheduler.refund_concurrency,
             keys_every: Duration::from_millis(self.scheduler.keys_every_ms),
             outcomes_kept: Duration::from_secs(self.scheduler.outcomes_kept_s),
+            events_every: Duration::from_millis(self.scheduler.events_every_ms),
+            event_concurrency: self.scheduler.event_concurrency,
             ..SchedulerSettings::default()
         }
+    }
+
+    pub fn delivery_settings(&self) -> DeliverySettings {
+        let scheduler = &self.scheduler;
+        DeliverySettings {
+            caps: DeliveryCaps {
+                per_endpoint: scheduler.events_per_endpoint_max,
+                per_merchant: scheduler.events_per_merchant_max,
+            },
+            pause: PauseRule {
+                after_failures: scheduler.endpoint_failures_to_pause,
+                first: Duration::from_millis(scheduler.endpoint_pause_ms),
+                most: Duration::from_millis(scheduler.endpoint_pause_max_ms),
+            },
+            speed_up: scheduler.events_speed_up,
+            ..DeliverySettings::default()
+        }
+    }
+
+    pub fn webhook_settings(&self) -> WebhookSettings {
+        WebhookSettings { allow_private: self.front.allow_private_notify_urls, ..WebhookSettings::default() }
     }
 
     pub fn budget_settings(&self) -> BudgetSettings {

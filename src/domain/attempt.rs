@@ -135,6 +135,8 @@ pub struct Attempt {
     pub next_query_at: Option<Timestamp>,
     /// How often the scheduler asked since the last prepay: the place in its timetable.
     pub queries: u32,
+    /// What was paid back of this payment. Read with the order; only a refund's own commit writes it.
+    pub refunded: Sum,
 }
 
 impl Attempt {

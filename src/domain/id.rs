@@ -74,6 +74,11 @@ text_id!(
     |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'
 );
 text_id!(
+    /// The merchant's own number for a refund (`refundNo`), unique per merchant, compared byte for byte.
+    RefundNo, "refundNo", 1..=64, "A-Z a-z 0-9 _ -",
+    |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'
+);
+text_id!(
     /// A merchant as it names itself on the wire (`customerNo`).
     CustomerNo, "customerNo", 1..=32, "A-Z a-z 0-9 _ -",
     |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'

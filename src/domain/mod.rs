@@ -3,11 +3,14 @@
 pub mod account;
 pub mod attempt;
 pub mod command;
+pub mod event;
 pub mod id;
 pub mod money;
 pub mod order;
 pub mod outcome;
 pub mod payer;
 pub mod payinfo;
+pub mod policy;
+pub mod refund;
 pub mod time;
 pub mod wallet;

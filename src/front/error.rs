@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use super::answer::json_response;
 use crate::{
-    domain::{id::OrderNo, time::Timestamp},
+    domain::{
+        id::{OrderNo, RefundNo},
+        time::Timestamp,
+    },
     store::StoreError,
 };
 
@@ -27,6 +30,21 @@ pub enum ApiError {
     /// 404 / 2104
     #[error("订单不存在：{0}")]
     NoSuchOrder(OrderNo),
+    /// 404 / 2104
+    #[error("退款单不存在：{0}")]
+    NoSuchRefund(RefundNo),
+    /// 409 / 2107
+    #[error("商户退款单号重复，且业务参数与原退款不一致：{0}")]
+    OtherRefund(RefundNo),
+    /// 409 / 2108
+    #[error("订单未支付，不能退款：{0}")]
+    NotPaid(OrderNo),
+    /// 409 / 2109
+    #[error("退款金额超过可退金额，还可退 {0} 分")]
+    Exceeds(i64),
+    /// 409 / 2109
+    #[error("该订单的退款次数已达上限")]
+    TooManyRefunds,
     /// 404
     #[error("接口不存在")]
     NoSuchCall,
@@ -61,6 +79,10 @@ impl ApiError {
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "1005"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "1006"),
             Self::NoSuchOrder(_) => (StatusCode::NOT_FOUND, "2104"),
+            Self::NoSuchRefund(_) => (StatusCode::NOT_FOUND, "2104"),
+            Self::OtherRefund(_) => (StatusCode::CONFLICT, "2107"),
+            Self::NotPaid(_) => (StatusCode::CONFLICT, "2108"),
+            Self::Exceeds(_) | Self::TooManyRefunds => (StatusCode::CONFLICT, "2109"),
             Self::NoSuchCall => (StatusCode::NOT_FOUND, "1008"),
             Self::OtherContent(_) => (StatusCode::CONFLICT, "2107"),
             Self::TooOften => (StatusCode::TOO_MANY_REQUESTS, "3005"),

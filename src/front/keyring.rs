@@ -98,7 +98,9 @@ impl Keyring {
         let mut merchants = HashMap::new();
         for merchant in store.merchants().await?.into_iter().filter(|merchant| merchant.enabled) {
             let mut keys = HashMap::new();
-            for key in store.merchant_keys(merchant.id).await?.into_iter().filter(|key| key.live) {
+            for key in
+                store.merchant_keys(merchant.id).await?.into_iter().filter(|key| key.live && !key.material.is_webhook())
+            {
                 match request_key(&key, vault) {
                     Ok(opened) => {
                         keys.insert(key.key_id, opened);
@@ -169,6 +171,7 @@ fn request_key(key: &MerchantKey, vault: &Vault) -> Result<RequestKey, String> {
         KeyMaterial::Rsa { public_key } => {
             RsaVerifier::parse(public_key).map(RequestKey::Rsa).map_err(|error| error.to_string())
         }
+        KeyMaterial::Webhook { .. } => Err("it signs events, not requests".to_owned()),
     }
 }
 

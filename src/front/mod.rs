@@ -25,6 +25,7 @@ use crate::{
 mod admission;
 mod answer;
 mod auth;
+mod close;
 mod error;
 mod fields;
 pub mod keyring;
@@ -34,6 +35,7 @@ mod orders;
 mod page;
 mod pay;
 mod proxies;
+mod refunds;
 mod request;
 mod routes;
 mod wait;

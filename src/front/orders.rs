@@ -14,6 +14,7 @@ use super::{
     keyring::{Keyring, MerchantEntry},
     links::links,
     page::asked_anew,
+    refunds,
 };
 use crate::{
     domain::{
@@ -27,7 +28,7 @@ use crate::{
     store::{Commit, Committed, Inserted},
 };
 
-const BODY_MAX: usize = 64 * 1024;
+pub(super) const BODY_MAX: usize = 64 * 1024;
 const EXPIRE_MINUTES_DEFAULT: i64 = 120;
 
 /// `POST /api/v1/orders`, as sent.
@@ -133,25 +134,32 @@ pub async fn get(
                 "kind": anomaly.kind.as_str().to_uppercase(),
                 "outTradeNo": order.out_trade_no(anomaly.attempt).to_string(),
                 "detail": anomaly.detail,
+                "handled": anomaly.handled.as_str().to_uppercase(),
             })
         })
         .collect();
+    let refunds = front.store.refunds_of(order.id).await?;
+    data["refunds"] = refunds::of_order(&order, &refunds);
     Ok(said(trace_id, data))
 }
 
-async fn find(front: &Front, merchant: &MerchantEntry, order_no: &str) -> Result<Order, ApiError> {
+pub(super) async fn find(front: &Front, merchant: &MerchantEntry, order_no: &str) -> Result<Order, ApiError> {
     let order_no = OrderNo::parse(order_no).map_err(|error| ApiError::Invalid(error.to_string()))?;
     // Merchant and number together: another merchant's order is not there.
     let order = front.store.load_order_by_no(merchant.id, &order_no).await?;
     order.ok_or(ApiError::NoSuchOrder(order_no))
 }
 
-async fn revoke(front: &Front, mut order: Order, keyring: &Keyring) -> Result<Order, ApiError> {
+async fn revoke(front: &Front, order: Order, keyring: &Keyring) -> Result<Order, ApiError> {
+    apply(front, order, || OrderEvent::LinksRevoked { key: keyring.pay_info.current().clone() }).await
+}
+
+/// A merchant's wish about an order, decided again whenever somebody else was first.
+pub(super) async fn apply(front: &Front, mut order: Order, wish: impl Fn() -> OrderEvent) -> Result<Order, ApiError> {
     const ROUNDS: usize = 10;
     for _ in 0..ROUNDS {
         let now = front.clock.now();
-        let revoked = OrderEvent::LinksRevoked { key: keyring.pay_info.current().clone() };
-        match order.apply(revoked, now).map_err(|error| ApiError::Invalid(error.to_string()))? {
+        match order.apply(wish(), now).map_err(|error| ApiError::Invalid(error.to_string()))? {
             Step::AlreadyThere => return Ok(order),
             Step::Moved(moved) => {
                 if let Committed::Done = front.store.commit(Commit { moved: &moved, outcome: None, at: now }).await? {
@@ -220,6 +228,7 @@ fn new_order(
         version: 1,
         lease: None,
         asked_at: None,
+        close_wanted_at: None,
         attempts: Vec::new(),
     })
 }
@@ -279,7 +288,7 @@ fn fingerprint(asked: &CreateOrder) -> [u8; 32] {
     sha256(fields.to_string().as_bytes())
 }
 
-fn text(name: &str, value: &str, max_chars: usize) -> Result<String, ApiError> {
+pub(super) fn text(name: &str, value: &str, max_chars: usize) -> Result<String, ApiError> {
     if value.chars().count() > max_chars {
         return Err(ApiError::Invalid(format!("{name} 最多 {max_chars} 个字符")));
     }
@@ -290,7 +299,7 @@ fn text(name: &str, value: &str, max_chars: usize) -> Result<String, ApiError> {
 }
 
 /// What can be told from the text alone; names are resolved and judged again whenever we connect.
-fn check_notify_url(url: &str, allow_private: bool) -> Result<(), ApiError> {
+pub(super) fn check_notify_url(url: &str, allow_private: bool) -> Result<(), ApiError> {
     let refuse = |why: &str| Err(ApiError::Invalid(format!("notifyUrl {why}")));
     if url.len() > 256 {
         return refuse("最多 256 个字符");
@@ -326,7 +335,7 @@ fn order_data(order: &Order) -> Value {
         "orderAmount": order.amount.get(),
         "expireTime": order.expire_at.rfc3339(),
         "goodName": order.good_name,
-        "refundedAmount": 0,
+        "refundedAmount": order.paying_attempt().map_or(0, |attempt| attempt.refunded.get()),
         "attempts": order.attempts.iter().map(|attempt| json!({
             "outTradeNo": order.out_trade_no(attempt.no).to_string(),
             "payType": attempt.wallet.wire_name(),
@@ -369,12 +378,12 @@ fn live_links(
     links(order, merchant, keyring, &front.settings.public_url).map_err(ApiError::Internal)
 }
 
-fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+pub(super) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     // serde's words name the field and the place; they quote at most the sender's own text.
     serde_json::from_slice(body).map_err(|error| ApiError::Invalid(format!("JSON：{error}")))
 }
 
-fn said(trace_id: &str, data: Value) -> Response {
+pub(super) fn said(trace_id: &str, data: Value) -> Response {
     json_response(
         StatusCode::OK,
         &json!({ "code": "200", "msg": "操作成功", "errCode": null, "data": data, "traceId": trace_id }),

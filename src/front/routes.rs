@@ -8,7 +8,7 @@ use poem::{
     http::{Method, StatusCode},
 };
 
-use super::{Front, answer, error::ApiError, notify::notify, orders, page, pay};
+use super::{Front, answer, close, error::ApiError, notify::notify, orders, page, pay, refunds};
 use crate::domain::{id::AccountId, wallet::Wallet};
 
 /// Every route of a front.
@@ -86,6 +86,9 @@ async fn api(front: &Arc<Front>, request: Request) -> Response {
         ("POST", ["orders"]) => orders::create(front, request, &trace_id).await,
         ("GET", ["orders", order_no]) => orders::get(front, order_no, request, &trace_id).await,
         ("POST", ["orders", order_no, "links"]) => orders::fresh_links(front, order_no, request, &trace_id).await,
+        ("POST", ["orders", order_no, "close"]) => close::close(front, order_no, request, &trace_id).await,
+        ("POST", ["refunds"]) => refunds::create(front, request, &trace_id).await,
+        ("GET", ["refunds", refund_no]) => refunds::get(front, refund_no, request, &trace_id).await,
         _ => Err(ApiError::NoSuchCall),
     };
     answered.unwrap_or_else(|error| error.into_response(&trace_id, front.clock.now())).into_response()

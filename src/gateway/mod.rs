@@ -253,7 +253,8 @@ pub trait Gateway: Send + Sync {
     /// Sends the frozen bytes of a refund once. The same number and bytes may be sent again at any time: one number refunds once.
     ///
     /// [`RefundStatus::Processing`] means accepted, or nothing definite at all: a query decides. Throttled at WeChat Pay (429)
-    /// is [`GatewayError::Unknown`], because it may have been accepted (`wechat-pay.md` §8.4).
+    /// is [`GatewayError::Unknown`], because it may have been accepted (`wechat-pay.md` §8.4). Bytes that do not name these numbers
+    /// are not sent at all.
     async fn refund(
         &self,
         trade: &OutTradeNo,
@@ -265,7 +266,8 @@ pub trait Gateway: Send + Sync {
     async fn refund_query(&self, trade: &OutTradeNo, refund: &OutRefundNo) -> Result<RefundFound, GatewayError>;
 
     /// Fetches the bill of one day into the file `into`, unpacked and its checksum proven (WeChat: SHA-1; Alipay: the ZIP's).
-    /// What cannot be used leaves no file behind. It takes minutes, and memory for a piece alone.
+    /// What cannot be used leaves no file behind. It takes minutes, and memory for a piece alone. Dropped half-way, it may still
+    /// leave `into` behind, or a file beside it until its thread is done.
     async fn bill(&self, date: BillDate, into: &Path) -> Result<BillFile, BillError>;
 
     /// The rows of a fetched bill; blocking. The last item is an error when the file's own totals are not those of its rows, so

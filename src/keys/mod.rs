@@ -8,12 +8,14 @@ pub mod pem;
 pub mod rsa;
 pub mod seal;
 pub mod vault;
+pub mod webhook;
 
 pub use mac::{CodeHashKey, MacKey};
 pub use payinfo::{PayInfoError, PayInfoKeys};
 pub use rsa::{RsaSigner, RsaVerifier};
 pub use seal::{Back, Front, Place, Sealed};
 pub use vault::{Vault, VaultError};
+pub use webhook::WebhookSigner;
 
 /// Published and derived vectors, read in tests of every room that signs or verifies.
 #[cfg(test)]

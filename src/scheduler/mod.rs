@@ -1,8 +1,11 @@
-//! The scheduler: it asks wallets about silent attempts, refreshes the wallets' keys, and sweeps what has had its time.
+//! The scheduler: it asks wallets about silent attempts, gives money back, tells merchants what happened, refreshes the wallets'
+//! keys, and sweeps what has had its time.
 //!
 //! Any number of replicas may run: work is leased in the store, row by row.
 
+mod deliver;
 mod refresh;
+mod refund;
 mod run;
 mod sweep;
 

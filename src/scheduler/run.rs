@@ -6,10 +6,18 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    deliver::deliver_due,
     refresh::refresh_keys,
+    refund::{decide_anomalies, refund_due},
     sweep::{close_expired, sweep},
 };
-use crate::{steps::Steps, store::LeaseToken};
+use crate::{
+    steps::{Steps, deliver::Deliverer},
+    store::LeaseToken,
+};
+
+/// Unexpected money is looked for this often at most: seldom there, and nobody waits for it.
+const ANOMALIES_EVERY: Duration = Duration::from_secs(1);
 
 /// Bounds of a scheduler.
 #[derive(Debug, Clone)]
@@ -18,13 +26,18 @@ pub struct SchedulerSettings {
     pub look_every: Duration,
     /// Questions in flight at once.
     pub question_concurrency: usize,
-    /// How long a leased question belongs to this replica: longer than a wallet call can take.
+    /// Refunds in flight at once.
+    pub refund_concurrency: usize,
+    /// How long a leased question or refund belongs to this replica: longer than a wallet call can take.
     pub question_lease: Duration,
     /// How often keys are looked after, and outcomes and nonces swept.
     pub keys_every: Duration,
     pub sweep_every: Duration,
     /// How often expired orders are looked for.
     pub expiries_every: Duration,
+    /// How often due events are looked for when nobody says that there are any, and how many are under way at once.
+    pub events_every: Duration,
+    pub event_concurrency: usize,
     /// How long an outcome is kept for a front that missed its reply.
     pub outcomes_kept: Duration,
 }
@@ -34,22 +47,35 @@ impl Default for SchedulerSettings {
         Self {
             look_every: Duration::from_millis(500),
             question_concurrency: 32,
+            refund_concurrency: 8,
             question_lease: Duration::from_secs(30),
             keys_every: Duration::from_secs(30),
             sweep_every: Duration::from_secs(60),
             expiries_every: Duration::from_secs(10),
+            events_every: Duration::from_millis(100),
+            event_concurrency: 128,
             outcomes_kept: Duration::from_secs(3600),
         }
     }
 }
 
 /// Works until `soft` is cancelled, then finishes the questions under way; `hard` gives them up, their leases run out.
-pub async fn run(steps: Steps, settings: SchedulerSettings, soft: CancellationToken, hard: CancellationToken) {
+pub async fn run(
+    steps: Steps,
+    deliverer: Deliverer,
+    settings: SchedulerSettings,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) {
     let questions = ask_due(steps.clone(), settings.clone(), soft.clone(), hard.clone());
+    let refunds = refund_due(steps.clone(), settings.clone(), soft.clone(), hard.clone());
+    let anomalies = every(settings.look_every.max(ANOMALIES_EVERY), &soft, || decide_anomalies(&steps));
+    let events = deliver_due(deliverer.clone(), settings.clone(), soft.clone(), hard.clone());
+    let endpoints = every(Deliverer::TENDED_EVERY, &soft, || deliverer.tend_endpoints());
     let keys = every(settings.keys_every, &soft, || refresh_keys(&steps));
     let sweeps = every(settings.sweep_every, &soft, || sweep(&steps, settings.outcomes_kept));
     let expiries = every(settings.expiries_every, &soft, || close_expired(&steps));
-    let all = async { tokio::join!(questions, keys, sweeps, expiries) };
+    let all = async { tokio::join!(questions, refunds, anomalies, events, endpoints, keys, sweeps, expiries) };
     tokio::select! {
         _ = all => {}
         () = hard.cancelled() => {}

@@ -21,7 +21,7 @@ pub async fn close_expired(steps: &Steps) {
         let mut closed = 0;
         for order in expired {
             match steps.close_when_over(order).await {
-                Ok(()) => closed += 1,
+                Ok(closed_now) => closed += u64::from(closed_now),
                 Err(error) => tracing::warn!(order.id = %order, %error, "an expired order was not closed"),
             }
         }

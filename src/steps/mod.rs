@@ -15,11 +15,16 @@ use crate::{
 };
 
 pub mod budget;
+mod close;
+pub mod deliver;
 pub mod notice;
 mod payer;
 pub mod plan;
+mod policy;
 pub mod prepay;
 pub mod query;
+mod refund;
+
 pub mod registry;
 mod retire;
 mod settle;
@@ -37,6 +42,9 @@ pub struct StepSettings {
     pub deadline_max: Duration,
     /// `notify_url` of an account is `{this}/notify/{wallet}/{account}`.
     pub public_url: String,
+    /// How far apart two sends of refunds of one payment are (`wechat-pay.md` §8.4, `alipay.md` §8.1).
+    pub wechat_refund_spacing: Duration,
+    pub alipay_refund_spacing: Duration,
 }
 
 impl Default for StepSettings {
@@ -46,6 +54,8 @@ impl Default for StepSettings {
             lease_margin: Duration::from_secs(30),
             deadline_max: Duration::from_secs(15),
             public_url: String::new(),
+            wechat_refund_spacing: Duration::from_secs(60),
+            alipay_refund_spacing: Duration::from_secs(3),
         }
     }
 }

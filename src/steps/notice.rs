@@ -1,9 +1,9 @@
 //! A wallet's notice, from the queue to the order's row.
 
-use super::{StepError, Steps};
+use super::{StepError, Steps, refund};
 use crate::{
-    domain::{id::AccountId, wallet::Wallet},
-    gateway::{Notice, NoticeError, RawNotice, Trade, TradeState, Verified},
+    domain::{id::AccountId, refund::RefundEvent, wallet::Wallet},
+    gateway::{Notice, NoticeError, RawNotice, RefundNotice, Trade, TradeState, Verified},
 };
 
 /// What became of a notice.
@@ -49,15 +49,41 @@ impl Steps {
         Err(StepError::NotYet(reason))
     }
 
+    /// Applies what a notice says about a refund of ours. What does not fit its row is a person's.
+    async fn refund_notice(&self, account: AccountId, notice: &RefundNotice) -> Result<Noted, StepError> {
+        let number = notice.out_refund_no;
+        let Some(refund) = self.store.load_refund(number.0).await? else {
+            // Its row is committed before its first send: a restore from backup, or a number of somebody else's.
+            return Ok(Noted::Park(format!("no refund has the number {number}")));
+        };
+        if refund.account != account || refund.out_trade_no() != notice.out_trade_no {
+            tracing::error!(out_refund_no = %number, %account, "a genuine notice names this refund beside another payment or account");
+            return Ok(Noted::Park(format!("refund {number} is of another payment or channel account")));
+        }
+        let event = match notice.seen.amount {
+            // Without the amount it is a reason to ask.
+            None => RefundEvent::LookWanted,
+            Some(_) => match refund::read(&refund, &notice.seen, self.now()) {
+                Ok(event) => event,
+                Err(why) => {
+                    tracing::error!(out_refund_no = %number, why, "a notice tells of another refund under this number");
+                    return Ok(Noted::Park(format!("refund {number}: {why}")));
+                }
+            },
+        };
+        self.record_refund(refund.id, event).await?;
+        Ok(Noted::Done)
+    }
+
     async fn apply_notice(&self, account: AccountId, notice: Verified<Notice>) -> Result<Noted, StepError> {
         let Trade { out_trade_no: number, state } = match notice.into_inner() {
             Notice::Payment(trade) => trade,
             Notice::Refund(refund) => {
-                tracing::info!(out_refund_no = %refund.out_refund_no, status = ?refund.seen.status, "told of a refund");
+                let noted = self.refund_notice(account, &refund).await?;
                 // A wallet that tells the payment beside it tells the truth about that too.
-                match refund.trade {
-                    Some(state) => Trade { out_trade_no: refund.out_trade_no, state },
-                    None => return Ok(Noted::Done),
+                match (noted, refund.trade) {
+                    (Noted::Done, Some(state)) => Trade { out_trade_no: refund.out_trade_no, state },
+                    (noted, _) => return Ok(noted),
                 }
             }
             Notice::Other(why) => return Ok(Noted::Park(why)),

@@ -26,8 +26,10 @@ pub fn settled(order: &Order, command: &PrepayCommand, now: Timestamp) -> Option
     }
     match order.state {
         // First of all: paid is told whatever the link's age or generation.
+        OrderState::Paid { .. } if order.is_refunded_in_full() => return Some(Refusal::Refunded),
         OrderState::Paid { .. } => return Some(Refusal::AlreadyPaid),
         OrderState::Closed { .. } => return Some(Refusal::ClosedOrExpired),
+        OrderState::Waiting | OrderState::Open if order.is_closing() => return Some(Refusal::ClosedOrExpired),
         OrderState::Waiting | OrderState::Open => {}
     }
     if command.generation != order.link_generation || order.mini_program(command.wallet).is_none() {

@@ -24,6 +24,7 @@ use crate::{
         attempt::{Attempt, AttemptState, Retirement, Ticket, ask_again_in},
         command::PrepayCommand,
         id::{AccountId, AttemptNo, MiniProgramId},
+        money::Sum,
         order::{Order, OrderEvent, OrderState},
         outcome::{Outcome, Refusal},
         payer::Payer,
@@ -218,6 +219,7 @@ impl Run<'_> {
             handed_out_at: None,
             next_query_at: Some(now.plus(ask_again_in(0))),
             queries: 0,
+            refunded: Sum::NOTHING,
         };
         let started = OrderEvent::AttemptStarted {
             attempt: Box::new(attempt),

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Change, StepError, Steps, budget::Permit, registry::Channel};
+use super::{StepError, Steps, budget::Permit, registry::Channel};
 use crate::{
     domain::{
         attempt::{Attempt, Payment, Retirement, Ticket},
         id::{AttemptNo, OrderId},
         order::{Order, OrderEvent, OrderState},
     },
-    gateway::{CloseAnswer, GatewayError, PaidTrade, TradeState},
+    gateway::{GatewayError, PaidTrade, TradeState},
 };
 
 /// A question that found no room is asked again after this long at least.
@@ -141,63 +141,27 @@ impl Steps {
             }
         };
         let over = now > order.expire_at.plus(Order::SETTLED_AFTER_EXPIRY)
-            || matches!(order.state, OrderState::Paid { .. } | OrderState::Closed { .. });
-        let settled = match self.ask(&order, no, &channel, &permit).await? {
-            Answer::Settled => true,
-            Answer::Unpaid(order) if over => self.close_number(&order, no, &channel, &permit).await?,
-            Answer::NotExist(order) if over && order.attempt(no).is_some_and(Attempt::refused_outright) => {
-                let refused = OrderEvent::AttemptRetired { attempt: no, how: Retirement::Refused };
-                matches!(self.change(&order, [refused], None).await?, Change::Done(_))
+            || matches!(order.state, OrderState::Paid { .. } | OrderState::Closed { .. })
+            || order.is_closing();
+        let answer = self.ask(&order, no, &channel, &permit).await?;
+        let mut settled = matches!(answer, Answer::Settled);
+        if over && !settled {
+            let unpaid = matches!(answer, Answer::Unpaid(_));
+            settled = self.end_number(answer, no, &channel, &permit).await?;
+            if !settled && unpaid {
+                // A payment may have won against the close, or its answer was lost: the wallet tells which.
+                settled = matches!(self.ask(&order, no, &channel, &permit).await?, Answer::Settled);
             }
-            Answer::NotExist(order) if now > order.expire_at.plus(Order::LAPSED_AFTER_EXPIRY) => {
-                let lapsed = OrderEvent::AttemptRetired { attempt: no, how: Retirement::Lapsed };
-                self.record(order.id, || vec![lapsed.clone()], None).await?.is_some()
-            }
-            Answer::Unpaid(_) | Answer::NotExist(_) | Answer::Unknown(_) => false,
-        };
+        }
         if settled {
-            return self.close_when_over(order_id).await;
+            return self.close_when_over(order_id).await.map(drop);
+        }
+        if over {
+            // Closing may have moved the order itself.
+            return self.record(order_id, || vec![OrderEvent::Asked { attempt: no }], None).await.map(drop);
         }
         // Stale is fine: whoever moved the order set the next question, or there is none left to ask.
         self.change(&order, [OrderEvent::Asked { attempt: no }], None).await.map(drop)
-    }
-
-    /// An order past its expiry, with nothing payable and nothing disputed, is closed.
-    pub async fn close_when_over(&self, id: OrderId) -> Result<(), StepError> {
-        let Some(order) = self.order(id).await? else { return Ok(()) };
-        let over = self.now() > order.expire_at.plus(Order::SETTLED_AFTER_EXPIRY);
-        if over && order.state == OrderState::Waiting && !order.is_disputed() {
-            self.change(&order, [OrderEvent::Closed], None).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Steps {
-    /// Closes a number at its wallet. False: the wallet did not say closed, and only a question can tell why.
-    pub(crate) async fn close_number(
-        &self,
-        order: &Order,
-        no: AttemptNo,
-        channel: &Arc<Channel>,
-        permit: &Permit,
-    ) -> Result<bool, StepError> {
-        let Ok(gateway) = channel.gateway() else { return Ok(false) };
-        let number = order.out_trade_no(no);
-        let answer = gateway.close(&number).await;
-        self.report(permit, answer.as_ref().err());
-        match answer {
-            Ok(CloseAnswer::Closed) => {
-                let retired = OrderEvent::AttemptRetired { attempt: no, how: Retirement::Closed };
-                self.record(order.id, || vec![retired.clone()], None).await?;
-                Ok(true)
-            }
-            Ok(CloseAnswer::NotExist | CloseAnswer::AskFirst) => Ok(false),
-            Err(error) => {
-                tracing::warn!(out_trade_no = %number, %error, "the wallet did not close a number");
-                Ok(false)
-            }
-        }
     }
 }
 

@@ -9,16 +9,17 @@ use crate::{
     clock::Clock,
     domain::{
         account::{ChannelAccount, MiniProgram},
-        id::{AccountId, AppId, MiniProgramId},
+        id::{AccountId, AppId, CustomerNo, MerchantId, MiniProgramId},
         payer::LoginCode,
     },
     gateway::{
         Gateway,
         open::{self, OpenApp},
     },
-    keys::{Back, Place, Sealed, Vault, mac::CodeHashKey},
+    keys::{Back, Place, Sealed, Vault, WebhookSigner, mac::CodeHashKey},
     store::{
-        Account, CodeHash, DeploymentKey, DeploymentSecret, KeyPurpose, KeyState, MiniProgramRow, Store, StoreError,
+        Account, CodeHash, DeploymentKey, DeploymentSecret, KeyMaterial, KeyPurpose, KeyState, MerchantKey,
+        MiniProgramRow, Store, StoreError,
     },
 };
 
@@ -52,12 +53,21 @@ impl Channel {
     }
 }
 
+/// A merchant as events are sent to it.
+#[derive(Debug)]
+pub struct Addressee {
+    pub customer_no: CustomerNo,
+    /// `None`: it has no live webhook secret, and nothing is sent unsigned.
+    pub signer: Option<WebhookSigner>,
+}
+
 #[derive(Default)]
 struct Snapshot {
     stamp: Option<i64>,
     channels: HashMap<AccountId, Arc<Channel>>,
     programs: HashMap<MiniProgramId, MiniProgram>,
     code_hash: Option<CodeHashKey>,
+    addressees: HashMap<MerchantId, Arc<Addressee>>,
 }
 
 /// What a worker or scheduler knows of accounts and mini-programs. Cheap to clone; all clones see a reload.
@@ -96,6 +106,11 @@ impl Registry {
         Some((program.clone(), snapshot.channels.get(&program.account)?.clone()))
     }
 
+    /// Whom events of a merchant go to, disabled merchants included: what happened to their orders they are told.
+    pub fn addressee(&self, merchant: MerchantId) -> Option<Arc<Addressee>> {
+        self.snapshot.load().addressees.get(&merchant).cloned()
+    }
+
     /// The keyed hash under which a login code is known; `None` without a code-hash key.
     pub fn code_hash(&self, app_id: &AppId, code: &LoginCode) -> Option<CodeHash> {
         self.snapshot.load().code_hash.as_ref().map(|key| CodeHash(key.hash(app_id, code)))
@@ -126,7 +141,8 @@ impl Registry {
         }
         let programs = rows.into_iter().filter(|row| row.enabled).map(|row| (row.program.id, row.program)).collect();
         let code_hash = self.code_hash_key().await?;
-        self.snapshot.store(Arc::new(Snapshot { stamp: Some(stamp), channels, programs, code_hash }));
+        let addressees = self.addressees().await?;
+        self.snapshot.store(Arc::new(Snapshot { stamp: Some(stamp), channels, programs, code_hash, addressees }));
         Ok(true)
     }
 
@@ -169,6 +185,36 @@ impl Registry {
             apps.push(OpenApp { app_id: row.program.app_id.clone(), secrets });
         }
         open::gateway(row.account.wallet, &row.settings, &row.public_keys, &secrets, apps, self.http.clone())
+    }
+
+    async fn addressees(&self) -> Result<HashMap<MerchantId, Arc<Addressee>>, RegistryError> {
+        let mut keys: HashMap<MerchantId, Vec<MerchantKey>> = HashMap::new();
+        for key in self.store.all_merchant_keys().await? {
+            if key.live && key.material.is_webhook() {
+                keys.entry(key.merchant).or_default().push(key);
+            }
+        }
+        let merchants = self.store.merchants().await?.into_iter().map(|merchant| {
+            let own = keys.remove(&merchant.id).unwrap_or_default();
+            let signer = self.signer(&own).unwrap_or_else(|reason| {
+                tracing::error!(customer_no = %merchant.customer_no, reason, "a merchant's events cannot be signed");
+                None
+            });
+            (merchant.id, Arc::new(Addressee { customer_no: merchant.customer_no, signer }))
+        });
+        Ok(merchants.collect())
+    }
+
+    /// Every live secret signs; one that does not open must not leave the merchant with half of its signatures.
+    fn signer(&self, keys: &[MerchantKey]) -> Result<Option<WebhookSigner>, String> {
+        let mut secrets = Vec::with_capacity(keys.len());
+        for key in keys {
+            let KeyMaterial::Webhook { secret } = &key.material else { continue };
+            let row = format!("{}/{}", key.merchant, key.key_id);
+            let place = Place { table: "merchant_keys", column: "secret", row: &row };
+            secrets.push(self.vault.open(place, secret).map_err(|error| error.to_string())?);
+        }
+        Ok(WebhookSigner::new(secrets.iter().map(|secret| secrecy::ExposeSecret::expose_secret(secret))))
     }
 
     async fn code_hash_key(&self) -> Result<Option<CodeHashKey>, RegistryError> {

@@ -1,6 +1,6 @@
 //! What happened to an order, for people.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
 use super::{
     entity::{anomalies, order_events},
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::domain::{
     id::{AttemptNo, CommandId, OrderId},
-    order::AnomalyKind,
+    order::{AnomalyKind, Handled},
     time::Timestamp,
 };
 
@@ -35,6 +35,7 @@ pub struct AnomalyRow {
     pub kind: AnomalyKind,
     pub detail: String,
     pub at: Timestamp,
+    pub handled: Handled,
 }
 
 impl Store {
@@ -69,6 +70,26 @@ impl Store {
         rows.into_iter().map(anomaly).collect()
     }
 
+    /// Anomalies that wait for their merchant's policy, the oldest first, at most `limit`.
+    pub async fn due_anomalies(&self, limit: u64) -> Result<Vec<AnomalyRow>, StoreError> {
+        let select = anomalies::Entity::find()
+            .filter(anomalies::Column::Handled.eq(Handled::Due.as_str()))
+            .order_by_asc(anomalies::Column::Id)
+            .limit(limit);
+        let rows = self.read("anomalies", |db| async move { select.all(&*db).await }).await?;
+        rows.into_iter().map(anomaly).collect()
+    }
+
+    /// Notes what became of an anomaly. Answers whether it was still due.
+    pub async fn handle_anomaly(&self, id: i64, handled: Handled) -> Result<bool, StoreError> {
+        let row = anomalies::ActiveModel { handled: Set(handled.as_str().to_owned()), ..Default::default() };
+        let update = anomalies::Entity::update_many()
+            .set(row)
+            .filter(anomalies::Column::Id.eq(id))
+            .filter(anomalies::Column::Handled.eq(Handled::Due.as_str()));
+        Ok(self.execute(self.build(&update.into_query())).await? > 0)
+    }
+
     /// The newest anomalies of all orders, at most `limit`.
     pub async fn list_anomalies(&self, limit: u64) -> Result<Vec<AnomalyRow>, StoreError> {
         let select = anomalies::Entity::find().order_by_desc(anomalies::Column::Id).limit(limit);
@@ -86,5 +107,6 @@ fn anomaly(row: anomalies::Model) -> Result<AnomalyRow, StoreError> {
         kind: AnomalyKind::parse(&row.kind).ok_or_else(|| corrupt("kind"))?,
         detail: row.detail,
         at: Timestamp::from_ms(row.at),
+        handled: Handled::parse(&row.handled).ok_or_else(|| corrupt("handled"))?,
     })
 }

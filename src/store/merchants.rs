@@ -14,9 +14,10 @@ use super::{
 use crate::{
     domain::{
         id::{CustomerNo, KeyId, MerchantId},
+        policy::{MoneyPolicies, MoneyPolicy},
         time::Timestamp,
     },
-    keys::{Front, Sealed},
+    keys::{Back, Front, Sealed},
 };
 
 /// Who gets paid.
@@ -28,6 +29,8 @@ pub struct Merchant {
     /// The networks its servers call from, as the CLI took them; `None` allows all.
     pub ip_list: Option<String>,
     pub enabled: bool,
+    /// What becomes of money that came late, or a second time.
+    pub policies: MoneyPolicies,
     pub created_at: Timestamp,
 }
 
@@ -40,11 +43,25 @@ pub struct NewMerchant {
     pub created_at: Timestamp,
 }
 
-/// What a request is checked with.
+/// What a merchant's request is checked with, or what it is told is signed with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyMaterial {
-    Hmac { secret: Sealed<Front> },
-    Rsa { public_key: String },
+    Hmac {
+        secret: Sealed<Front>,
+    },
+    Rsa {
+        public_key: String,
+    },
+    /// Signs events, never requests.
+    Webhook {
+        secret: Sealed<Back>,
+    },
+}
+
+impl KeyMaterial {
+    pub const fn is_webhook(&self) -> bool {
+        matches!(self, Self::Webhook { .. })
+    }
 }
 
 /// A key of a merchant. Its row's name, for sealing: `<merchant>/<key id>`.
@@ -67,6 +84,8 @@ impl Store {
             ip_list: Set(merchant.ip_list.clone()),
             enabled: Set(true),
             created_at: Set(merchant.created_at.ms()),
+            late_policy: Set(MoneyPolicies::default().late.as_str().to_owned()),
+            second_policy: Set(MoneyPolicies::default().second.as_str().to_owned()),
         };
         self.register_numbered(row, "a merchant with this customer number").await.map(MerchantId)
     }
@@ -87,12 +106,14 @@ impl Store {
         self.read("merchants", |db| async move { select.all(&*db).await }).await?.into_iter().map(merchant).collect()
     }
 
-    /// Writes name, addresses and whether it is enabled. Answers whether there is such a merchant.
+    /// Writes name, addresses, policies and whether it is enabled. Answers whether there is such a merchant.
     pub async fn update_merchant(&self, merchant: &Merchant) -> Result<bool, StoreError> {
         let row = merchants::ActiveModel {
             name: Set(merchant.name.clone()),
             ip_list: Set(merchant.ip_list.clone()),
             enabled: Set(merchant.enabled),
+            late_policy: Set(merchant.policies.late.as_str().to_owned()),
+            second_policy: Set(merchant.policies.second.as_str().to_owned()),
             ..Default::default()
         };
         let update =
@@ -105,6 +126,7 @@ impl Store {
         let (kind, secret, public_key) = match &key.material {
             KeyMaterial::Hmac { secret } => ("hmac", Some(secret.as_text().to_owned()), None),
             KeyMaterial::Rsa { public_key } => ("rsa", None, Some(public_key.clone())),
+            KeyMaterial::Webhook { secret } => ("webhook", Some(secret.as_text().to_owned()), None),
         };
         let row = merchant_keys::ActiveModel {
             merchant_id: Set(i64::from(key.merchant.0)),
@@ -140,12 +162,12 @@ impl Store {
 
     /// Puts the same secret, sealed with another master key, in the place of the text that was read. Answers whether it was
     /// still there.
-    pub async fn reseal_merchant_key(
+    pub async fn reseal_merchant_key<M>(
         &self,
         merchant: MerchantId,
         key_id: &KeyId,
-        from: &Sealed<Front>,
-        to: &Sealed<Front>,
+        from: &Sealed<M>,
+        to: &Sealed<M>,
     ) -> Result<bool, StoreError> {
         let row = merchant_keys::ActiveModel { secret: Set(Some(to.as_text().to_owned())), ..Default::default() };
         let update = merchant_keys::Entity::update_many()
@@ -181,6 +203,10 @@ fn merchant(row: merchants::Model) -> Result<Merchant, StoreError> {
             name: row.name,
             ip_list: row.ip_list,
             enabled: row.enabled,
+            policies: MoneyPolicies {
+                late: MoneyPolicy::parse(&row.late_policy).at("late_policy")?,
+                second: MoneyPolicy::parse(&row.second_policy).at("second_policy")?,
+            },
             created_at: Timestamp::from_ms(row.created_at),
         })
     };
@@ -193,6 +219,7 @@ fn merchant_key(row: merchant_keys::Model) -> Result<MerchantKey, StoreError> {
         let material = match row.kind.as_str() {
             "hmac" => KeyMaterial::Hmac { secret: row.secret.map(Sealed::from_text).at("secret")? },
             "rsa" => KeyMaterial::Rsa { public_key: row.public_key.at("public_key")? },
+            "webhook" => KeyMaterial::Webhook { secret: row.secret.map(Sealed::from_text).at("secret")? },
             _ => return Err(rows::Column("kind")),
         };
         Ok(MerchantKey {

@@ -4,19 +4,25 @@
 //! runs its database work in a task of its own, so a caller that goes away never leaves a connection half-way.
 
 mod accounts;
+mod deliveries;
+mod endpoints;
 mod error;
 mod exchanges;
 mod history;
 mod keys;
+mod merchant_events;
 mod merchants;
 mod migrate;
 mod mini_programs;
 mod nonces;
+mod notifications;
 mod orders;
 mod outcomes;
 mod parked;
 mod pool;
 mod queries;
+mod refund_rows;
+mod refunds;
 mod registry;
 mod rows;
 mod run;
@@ -24,13 +30,17 @@ mod run;
 pub mod entity;
 
 pub use accounts::{Account, AccountChange, NewAccount};
+pub use deliveries::{DeliveryCaps, DueEvent, EndpointId, Tried, TryEnd};
+pub use endpoints::{EndpointRow, PauseRule};
 pub use error::{Cause, StoreError};
 pub use exchanges::{CodeHash, Exchange};
 pub use history::{AnomalyRow, HistoryRow};
 pub use keys::{DeploymentKey, DeploymentSecret, KeyPurpose, KeyState};
 pub use merchants::{KeyMaterial, Merchant, MerchantKey, NewMerchant};
 pub use mini_programs::{MiniProgramRow, NewMiniProgram};
+pub use notifications::{EventFilter, EventRow, ResendMany, Resent};
 pub use orders::{Commit, Committed, Inserted};
 pub use parked::Parked;
 pub use pool::{Kind, Store, StoreSettings};
 pub use queries::LeaseToken;
+pub use refunds::{RefundCommit, RefundCommitted, RefundInserted};

@@ -17,8 +17,9 @@ use super::{
 };
 use crate::domain::{
     attempt::Attempt,
+    event::MerchantEvent,
     id::{CommandId, MerchantId, OrderId, OrderNo},
-    order::{Moved, Order, Write},
+    order::{Handled, Moved, Order, Write},
     outcome::Outcome,
     time::Timestamp,
 };
@@ -94,7 +95,7 @@ impl Store {
     /// whose outcome comes with it has one already.
     ///
     /// One transaction, guarded by the state and version the change started from: the order, its changed attempts, a history
-    /// row, anomalies, the command's outcome. Deadlocks and the like are run again whole. After
+    /// row, anomalies, the command's outcome, the event its merchant is told. Deadlocks and the like are run again whole. After
     /// [`StoreError::Unavailable`] it may have been written or not: load the order again.
     pub async fn commit(&self, commit: Commit<'_>) -> Result<Committed, StoreError> {
         let Commit { moved, outcome, at } = commit;
@@ -123,8 +124,15 @@ impl Store {
                 kind: Set(anomaly.kind.as_str().to_owned()),
                 detail: Set(anomaly.detail.clone()),
                 at: Set(at.ms()),
+                handled: Set(Handled::at_first(anomaly.kind).as_str().to_owned()),
             });
-            then.push((self.build(&anomalies::Entity::insert_many(rows).into_query()), Rows::Any));
+            // One of a kind per attempt: the wallet says it again and again.
+            let insert = anomalies::Entity::insert_many(rows).on_conflict_do_nothing_on([
+                anomalies::Column::OrderId,
+                anomalies::Column::AttemptNo,
+                anomalies::Column::Kind,
+            ]);
+            then.push((self.build(&insert.into_query()), Rows::Any));
         }
         if let Some((command, outcome)) = outcome {
             let row = outcomes::row(command, moved.order.id, outcome, at)?;
@@ -132,7 +140,14 @@ impl Store {
             let insert = outcomes::insert(row).on_conflict_do_nothing_on([super::entity::outcomes::Column::CommandId]);
             then.push((self.build(&insert.into_query()), Rows::Any));
         }
+        let event = MerchantEvent::of(moved);
+        if let Some(event) = &event {
+            then.extend(self.event_writes(&moved.order, event, at)?);
+        }
         let done = self.run_if(self.build(&guard), then).await?;
+        if done && event.is_some() {
+            self.wake_senders();
+        }
         Ok(if done { Committed::Done } else { Committed::Stale })
     }
 

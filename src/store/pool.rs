@@ -22,7 +22,7 @@ use sea_orm::{
     },
 };
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     error::{Cause, StoreError},
@@ -129,6 +129,8 @@ pub(in crate::store) struct Inner {
     /// Acquires that timed out since one last went well.
     starved: AtomicU32,
     replaced_at: Mutex<Option<Instant>>,
+    /// Rung when this process committed a merchant event.
+    pub(in crate::store) events_written: Notify,
 }
 
 impl Inner {
@@ -176,6 +178,7 @@ impl Store {
                 writer: (kind == Kind::Sqlite).then(|| Arc::new(Semaphore::new(1))),
                 starved: AtomicU32::new(0),
                 replaced_at: Mutex::new(None),
+                events_written: Notify::new(),
                 in_memory: is_in_memory(&settings.url),
             }),
         })

@@ -32,6 +32,16 @@ impl LeaseToken {
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
     }
+
+    pub(in crate::store) fn text(self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl std::fmt::Display for LeaseToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
 }
 
 impl Store {

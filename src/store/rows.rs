@@ -65,11 +65,11 @@ fn mini_program_id(id: i64, column: &'static str) -> Read<MiniProgramId> {
     u32::try_from(id).map(MiniProgramId).at(column)
 }
 
-fn moment(ms: Option<i64>) -> Option<Timestamp> {
+pub(in crate::store) fn moment(ms: Option<i64>) -> Option<Timestamp> {
     ms.map(Timestamp::from_ms)
 }
 
-fn attempt_no(no: i32, column: &'static str) -> Read<AttemptNo> {
+pub(in crate::store) fn attempt_no(no: i32, column: &'static str) -> Read<AttemptNo> {
     u8::try_from(no).ok().and_then(AttemptNo::new).at(column)
 }
 
@@ -137,6 +137,7 @@ fn order_with(row: orders::Model, attempts: Vec<Attempt>) -> Read<Order> {
         version: row.version,
         lease,
         asked_at: moment(row.asked_at),
+        close_wanted_at: moment(row.close_wanted_at),
         attempts,
     })
 }
@@ -177,11 +178,12 @@ fn attempt(row: attempts::Model) -> Read<Attempt> {
         handed_out_at: moment(row.handed_out_at),
         next_query_at: moment(row.next_query_at),
         queries: u32::try_from(row.queries).at("queries")?,
+        refunded: Sum::new(row.refunded_fen).at("refunded_fen")?,
     })
 }
 
 /// A count as its column has it; a count beyond two thousand million stays there.
-fn count(number: u32) -> i32 {
+pub(in crate::store) fn count(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
@@ -202,6 +204,7 @@ pub(in crate::store) fn order_changes(order: &Order) -> orders::ActiveModel {
         lease_command_id: Set(order.lease.map(|lease| lease.command.to_string())),
         lease_until: Set(order.lease.map(|lease| lease.until.ms())),
         asked_at: Set(order.asked_at.map(Timestamp::ms)),
+        close_wanted_at: Set(order.close_wanted_at.map(Timestamp::ms)),
         ..Default::default()
     }
 }
@@ -278,6 +281,10 @@ pub(in crate::store) fn new_attempt(order: OrderId, attempt: &Attempt) -> attemp
         frozen_notify_url: Set(attempt.frozen.notify_url.clone()),
         started_at: Set(attempt.started_at.ms()),
         query_pulled_at: NotSet,
+        refund_reserved_fen: NotSet,
+        refunded_fen: NotSet,
+        refund_count: NotSet,
+        refund_sent_at: NotSet,
         ..attempt_changes(attempt)
     };
     query_changes(attempt, &mut row);

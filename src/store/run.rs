@@ -170,11 +170,20 @@ impl Store {
         guard: Statement,
         then: Vec<(Statement, Rows)>,
     ) -> Result<bool, StoreError> {
+        Ok(self.run_if_all(vec![guard], then).await?.is_none())
+    }
+
+    /// As [`Store::run_if`] with several guards, in their order. Answers which of them changed no row; `None`: it was committed.
+    pub(in crate::store) async fn run_if_all(
+        &self,
+        guards: Vec<Statement>,
+        then: Vec<(Statement, Rows)>,
+    ) -> Result<Option<usize>, StoreError> {
         let store = self.clone();
         self.finish(async move {
             retried(|| async {
                 let tx = store.begin().await?;
-                let result = run_script(&tx.tx, &guard, &then).await;
+                let result = run_script(&tx.tx, &guards, &then).await;
                 tx.end(result).await
             })
             .await
@@ -185,11 +194,13 @@ impl Store {
 
 async fn run_script(
     tx: &DatabaseTransaction,
-    guard: &Statement,
+    guards: &[Statement],
     then: &[(Statement, Rows)],
-) -> Result<End<bool>, StoreError> {
-    if tx.execute_raw(guard.clone()).await?.rows_affected() != 1 {
-        return Ok(End::Rollback(false));
+) -> Result<End<Option<usize>>, StoreError> {
+    for (at, guard) in guards.iter().enumerate() {
+        if tx.execute_raw(guard.clone()).await?.rows_affected() != 1 {
+            return Ok(End::Rollback(Some(at)));
+        }
     }
     for (statement, rows) in then {
         let changed = tx.execute_raw(statement.clone()).await?.rows_affected();
@@ -197,7 +208,7 @@ async fn run_script(
             return Err(StoreError::Rejected { cause: Cause::new("a row that must be there was not") });
         }
     }
-    Ok(End::Commit(true))
+    Ok(End::Commit(None))
 }
 
 /// Runs the whole again after a deadlock or its like, a little later each time and never in step with the other side.

@@ -9,7 +9,7 @@ use std::{
 const STEPS: &[&[&str]] = &[
     &["domain"],
     &["clock", "keys", "telemetry"],
-    &["queue", "gateway", "store", "listen"],
+    &["queue", "gateway", "webhook", "store", "listen"],
     &["steps"],
     &["front", "worker", "scheduler", "operations"],
     &["enrol", "config"],

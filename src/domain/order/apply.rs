@@ -42,6 +42,9 @@ impl Order {
                 if self.is_disputed() {
                     return refuse("a disputed payment waits for a person");
                 }
+                if self.is_closing() {
+                    return refuse("its merchant is closing it");
+                }
                 if self.leased_to_another(command, now) {
                     return refuse("another command holds the lease");
                 }
@@ -77,14 +80,14 @@ impl Order {
                     anomalies.push(Anomaly { attempt, kind: AnomalyKind::SecondTicket, detail });
                 }
                 row.state = AttemptState::Open { ticket: kept.unwrap_or(ticket), ticket_at: now };
-                // Every prepay starts the timetable of questions anew.
+                // Every prepay starts the timetable of questions anew; under a close the number is to be closed now.
                 row.queries = 0;
-                row.next_query_at = Some(now.plus(ask_again_in(0)));
+                row.next_query_at = Some(if self.is_closing() { now } else { now.plus(ask_again_in(0)) });
                 changed.push((attempt, Write::Reschedule));
             }
             OrderEvent::HandedOut { attempt } => {
                 // A payment or a dispute may have come while the wallet was asked for the ticket.
-                if self.state != OrderState::Open || self.is_disputed() {
+                if self.state != OrderState::Open || self.is_disputed() || self.is_closing() {
                     return refuse("the order is not to be paid with it any more");
                 }
                 let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
@@ -118,11 +121,12 @@ impl Order {
                 changed.push((attempt, Write::Reschedule));
                 if next.state == OrderState::Open && next.payable_attempt().is_none() {
                     next.state = OrderState::Waiting;
+                    next.close_if_wanted(now);
                 }
             }
             OrderEvent::PaymentConfirmed { attempt, payment } => {
                 let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
-                let detail = format!("trade_no {}", payment.trade_no);
+                let detail = AnomalyKind::of_payment(&payment.trade_no);
                 match &row.state {
                     AttemptState::Paid { payment: known } if known.trade_no == payment.trade_no => {
                         return Ok(Step::AlreadyThere);
@@ -188,6 +192,19 @@ impl Order {
                 next.link_generation = generation;
                 next.link_key = key;
             }
+            OrderEvent::CloseRequested => {
+                let settled = matches!(self.state, OrderState::Paid { .. } | OrderState::Closed { .. });
+                if settled || self.close_wanted_at.is_some() {
+                    return Ok(Step::AlreadyThere);
+                }
+                next.close_wanted_at = Some(now);
+                for row in next.attempts.iter_mut().filter(|row| row.may_be_payable()) {
+                    // From the start of the timetable: whoever closes waits for it.
+                    row.queries = 0;
+                }
+                next.ask_open_numbers_at_once(now, &mut changed);
+                next.close_if_wanted(now);
+            }
             OrderEvent::Closed => match self.state {
                 OrderState::Closed { .. } => return Ok(Step::AlreadyThere),
                 OrderState::Paid { .. } => return refuse("the order is paid"),
@@ -198,6 +215,13 @@ impl Order {
         }
 
         moved(self, next, name, changed, anomalies)
+    }
+
+    /// The commit that retires the last number of an order that its merchant closes is also the one that closes it.
+    fn close_if_wanted(&mut self, now: Timestamp) {
+        if self.is_closing() && self.state == OrderState::Waiting && !self.is_disputed() {
+            self.state = OrderState::Closed { at: now };
+        }
     }
 
     /// Beside money that came, another number that may be payable is asked about, and closed, at once.

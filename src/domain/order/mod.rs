@@ -87,6 +87,8 @@ pub struct Order {
     pub lease: Option<Lease>,
     /// When a wallet was last asked on a phone's behalf.
     pub asked_at: Option<Timestamp>,
+    /// When its merchant asked to close it. No number is opened any more; those that may be payable are closed at their wallets.
+    pub close_wanted_at: Option<Timestamp>,
     pub attempts: Vec<Attempt>,
 }
 
@@ -119,6 +121,8 @@ pub enum OrderEvent {
     PaymentDisputed { attempt: AttemptNo, trade_no: TradeNo, what: String },
     /// Every link given out so far stops working.
     LinksRevoked { key: KeyId },
+    /// Its merchant wants it closed: at once when nothing may be payable, else when every number is retired. Paid wins.
+    CloseRequested,
     /// Nothing of it can be paid any more.
     Closed,
 }
@@ -140,6 +144,7 @@ impl OrderEvent {
             Self::PaymentConfirmed { .. } => "payment_confirmed",
             Self::PaymentDisputed { .. } => "payment_disputed",
             Self::LinksRevoked { .. } => "links_revoked",
+            Self::CloseRequested => "close_requested",
             Self::Closed => "closed",
         }
     }
@@ -168,6 +173,11 @@ pub enum AnomalyKind {
 }
 
 impl AnomalyKind {
+    /// The detail of an anomaly that is a payment.
+    pub fn of_payment(trade_no: &TradeNo) -> String {
+        format!("trade_no {trade_no}")
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LatePayment => "late_payment",
@@ -182,6 +192,45 @@ impl AnomalyKind {
         [Self::LatePayment, Self::SecondPayment, Self::Disputed, Self::ClosedNumberPaid, Self::SecondTicket]
             .into_iter()
             .find(|kind| kind.as_str() == text)
+    }
+}
+
+/// What became of an anomaly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handled {
+    /// The merchant's policy has not been asked yet.
+    Due,
+    /// The money stays.
+    Kept,
+    /// It is given back; the refund tells how that goes.
+    Refunded,
+    /// Nothing but a person decides.
+    Person,
+}
+
+impl Handled {
+    pub const ALL: [Self; 4] = [Self::Due, Self::Kept, Self::Refunded, Self::Person];
+
+    /// The name in columns and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Due => "due",
+            Self::Kept => "kept",
+            Self::Refunded => "refunded",
+            Self::Person => "person",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|handled| handled.as_str() == text)
+    }
+
+    /// Money of this order is a policy's; what may not be this order's is a person's.
+    pub const fn at_first(kind: AnomalyKind) -> Self {
+        match kind {
+            AnomalyKind::LatePayment | AnomalyKind::SecondPayment | AnomalyKind::ClosedNumberPaid => Self::Due,
+            AnomalyKind::Disputed | AnomalyKind::SecondTicket => Self::Person,
+        }
     }
 }
 
@@ -274,6 +323,24 @@ impl Order {
 
     pub fn is_disputed(&self) -> bool {
         self.attempts.iter().any(|attempt| matches!(attempt.state, AttemptState::Disputed { .. }))
+    }
+
+    /// Whether its merchant's close is under way: nothing of it is opened or handed out any more.
+    pub fn is_closing(&self) -> bool {
+        self.close_wanted_at.is_some() && matches!(self.state, OrderState::Waiting | OrderState::Open)
+    }
+
+    /// The attempt whose payment made the order paid.
+    pub fn paying_attempt(&self) -> Option<&Attempt> {
+        match self.state {
+            OrderState::Paid { by } => self.attempt(by),
+            _ => None,
+        }
+    }
+
+    /// Whether all of the payment that made it paid was paid back.
+    pub fn is_refunded_in_full(&self) -> bool {
+        self.paying_attempt().is_some_and(|attempt| attempt.refunded.get() >= self.amount.get())
     }
 
     /// The number of the next attempt; `None` after 99.

@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::{
     attempt::Frozen,
     id::{AccountId, AppId},
+    money::Sum,
     payer::{Payer, PayerKind},
 };
 
@@ -39,6 +40,7 @@ fn order() -> Order {
         version: 1,
         lease: None,
         asked_at: None,
+        close_wanted_at: None,
         attempts: Vec::new(),
     }
 }
@@ -59,6 +61,7 @@ fn attempt(no: AttemptNo) -> Attempt {
         handed_out_at: None,
         next_query_at: Some(NOW.plus(Duration::from_secs(5))),
         queries: 0,
+        refunded: Sum::NOTHING,
     }
 }
 
@@ -109,6 +112,7 @@ fn states() -> Vec<(&'static str, Order)> {
         ("open, 1 sent", after([started(ONE)])),
         ("open, 1 ticket", after([started(ONE), ticket(ONE)])),
         ("open, 1 closed, 2 sent", after([started(ONE), closed(ONE), started(two())])),
+        ("open, closing", after([started(ONE), OrderEvent::CloseRequested])),
         ("paid by 1", after([started(ONE), paid(ONE)])),
         ("paid by 1, 2 ticket", after([started(ONE), closed(ONE), started(two()), ticket(two()), paid(ONE)])),
         ("closed", after([OrderEvent::Closed])),
@@ -134,6 +138,7 @@ fn events(order: &Order) -> Vec<OrderEvent> {
         disputed(ONE),
         OrderEvent::LinksRevoked { key: KeyId::parse("k2").unwrap() },
         OrderEvent::Closed,
+        OrderEvent::CloseRequested,
         paid_otherwise(ONE),
     ]
 }
@@ -189,6 +194,31 @@ fn a_payment_sends_the_scheduler_to_the_other_open_number_at_once() {
     let Step::Moved(moved) = both.apply(paid(ONE), later).unwrap() else { panic!("a payment moves an order") };
     assert_eq!(moved.order.attempt(two()).unwrap().next_query_at, Some(later));
     assert!(moved.attempts.contains(&(two(), Write::Reschedule)));
+}
+
+#[test]
+fn unexpected_money_meets_its_merchants_policy() {
+    use crate::domain::policy::{MoneyPolicies, MoneyPolicy};
+    let keep = MoneyPolicies { late: MoneyPolicy::Keep, second: MoneyPolicy::Keep };
+    let refund = MoneyPolicies { late: MoneyPolicy::Refund, second: MoneyPolicy::Refund };
+    let late = after([started(ONE), closed(ONE), OrderEvent::Closed, paid(ONE)]);
+    let second = after([started(ONE), closed(ONE), started(two()), paid(two()), paid(ONE)]);
+    let only = after([started(ONE), closed(ONE), paid(ONE)]);
+    let disputed = after([started(ONE), disputed(ONE)]);
+    let (its_own, another) = ("trade_no 42001", "trade_no 4299");
+    for (order, kind, detail, wanted) in [
+        (&late, AnomalyKind::LatePayment, its_own, [Handled::Kept, Handled::Kept, Handled::Refunded]),
+        (&second, AnomalyKind::SecondPayment, its_own, [Handled::Refunded, Handled::Kept, Handled::Refunded]),
+        (&only, AnomalyKind::ClosedNumberPaid, its_own, [Handled::Kept; 3]),
+        // The anomaly beside it decides.
+        (&second, AnomalyKind::ClosedNumberPaid, its_own, [Handled::Kept; 3]),
+        // Two payments under one number: a refund would give back the first.
+        (&late, AnomalyKind::SecondPayment, another, [Handled::Person; 3]),
+        (&disputed, AnomalyKind::Disputed, "amount", [Handled::Person; 3]),
+    ] {
+        let decided = [MoneyPolicies::default(), keep, refund].map(|policy| policy.decide(order, ONE, kind, detail));
+        assert_eq!(decided, wanted, "{kind:?} {detail}");
+    }
 }
 
 #[test]
@@ -250,7 +280,7 @@ fn number_is(order: &Order, no: AttemptNo, state: &str) -> bool {
 }
 
 fn any_event() -> impl Strategy<Value = usize> {
-    0..14usize
+    0..15usize
 }
 
 proptest! {
@@ -298,6 +328,9 @@ proptest! {
             }
             prop_assert!(now.attempts.iter().filter(|attempt| attempt.may_be_payable()).count() <= 1);
             prop_assert!(!was_paid || is_paid(&now));
+            // A close that was asked for ends in the commit that makes it possible.
+            let closable = now.state == OrderState::Waiting && !now.is_disputed();
+            prop_assert!(now.close_wanted_at.is_none() || !closable);
             prop_assert!(now.state != OrderState::Open || now.payable_attempt().is_some());
             prop_assert!(now.state != OrderState::Waiting || now.payable_attempt().is_none());
             prop_assert!(paid_numbers.iter().all(|no| number_is(&now, *no, "paid")));

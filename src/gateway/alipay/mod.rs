@@ -219,10 +219,10 @@ impl Gateway for AlipayGateway {
     async fn refund(
         &self,
         trade: &OutTradeNo,
-        _refund: &OutRefundNo,
+        refund: &OutRefundNo,
         frozen: &Frozen,
     ) -> Result<RefundSeen, GatewayError> {
-        refund::send(self, trade, frozen).await
+        refund::send(self, trade, refund, frozen).await
     }
 
     async fn refund_query(&self, trade: &OutTradeNo, refund: &OutRefundNo) -> Result<RefundFound, GatewayError> {

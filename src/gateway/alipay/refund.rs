@@ -12,8 +12,9 @@ use crate::{
         id::{OutRefundNo, OutTradeNo},
         money::Fen,
         time::Timestamp,
+        wallet::Wallet,
     },
-    gateway::{GatewayError, RefundAsk, RefundFound, RefundSeen, RefundStatus},
+    gateway::{GatewayError, RefundAsk, RefundFound, RefundSeen, RefundStatus, Refused},
 };
 
 /// `biz_content` of `alipay.trade.refund`; the order of the fields is the order of the bytes. No address is sent: extra parameters
@@ -37,7 +38,9 @@ struct QueryBody {
 /// What of the frozen bytes is looked at again.
 #[derive(Deserialize)]
 struct Sent {
+    out_trade_no: String,
     refund_amount: String,
+    out_request_no: String,
 }
 
 #[derive(Deserialize)]
@@ -87,8 +90,14 @@ pub(super) fn freeze(ask: &RefundAsk) -> Result<Frozen, String> {
 pub(super) async fn send(
     gateway: &AlipayGateway,
     trade: &OutTradeNo,
+    refund: &OutRefundNo,
     frozen: &Frozen,
 ) -> Result<RefundSeen, GatewayError> {
+    let sent: Sent = serde_json::from_str(&frozen.body).map_err(|_| not_these_bytes())?;
+    let sent_fen = Fen::from_yuan(&sent.refund_amount).map_err(|_| not_these_bytes())?;
+    if sent.out_request_no != refund.to_string() || sent.out_trade_no != trade.to_string() {
+        return Err(not_these_bytes());
+    }
     let params = [("biz_content", frozen.body.as_str())];
     let answer: Verified<RefundAnswer> =
         gateway.call("alipay.trade.refund", &params).await.map_err(errors::of_refund)?;
@@ -100,18 +109,20 @@ pub(super) async fn send(
     if answer.fund_change.as_deref() != Some("Y") {
         return Ok(seen);
     }
-    let sent: Sent =
-        serde_json::from_str(&frozen.body).map_err(|_| unknown("the refund's own bytes cannot be read"))?;
-    let sent = Fen::from_yuan(&sent.refund_amount).map_err(|_| unknown("the refund's own amount cannot be read"))?;
     // All refunds of the trade together are no less than this one.
     if let Some(all) = fen("refund_fee", answer.refund_fee.as_deref())?
-        && all < sent
+        && all < sent_fen
     {
         return Err(unknown("the answer tells of less money than was sent back"));
     }
     seen.status = RefundStatus::Success;
     seen.at = answer.gmt_refund_pay.as_deref().and_then(Timestamp::parse_china_text);
     Ok(seen)
+}
+
+/// Bytes that are not this refund's are a fault of ours: nothing is sent, and nobody else's money goes back.
+fn not_these_bytes() -> GatewayError {
+    GatewayError::Refused { wallet: Wallet::Alipay, code: "NOT_ITS_BYTES".into(), why: Refused::Order }
 }
 
 pub(super) async fn query(

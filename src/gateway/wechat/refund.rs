@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use super::{
-    WechatGateway, json, other_success,
+    WALLET, WechatGateway, json, other_success,
     refusal::Refusal,
     settings::Mode,
     trade::Payee,
@@ -17,7 +17,7 @@ use crate::{
         money::Fen,
         time::Timestamp,
     },
-    gateway::{GatewayError, RefundAsk, RefundFound, RefundSeen, RefundStatus, http::check_base_url},
+    gateway::{GatewayError, RefundAsk, RefundFound, RefundSeen, RefundStatus, Refused, http::check_base_url},
 };
 
 const PATH: &str = "/v3/refund/domestic/refunds";
@@ -65,20 +65,26 @@ pub(super) async fn send(
     refund: &OutRefundNo,
     frozen: &Frozen,
 ) -> Result<RefundSeen, GatewayError> {
+    let sent: RefundBody = serde_json::from_str(&frozen.body).map_err(|_| not_these_bytes())?;
+    if sent.out_refund_no != refund.to_string() || sent.out_trade_no != trade.to_string() {
+        return Err(not_these_bytes());
+    }
     let answer = gateway.call(Method::POST, PATH, &frozen.body).await?;
     if answer.status != 200 {
         return Err(other_success(&answer)
             .unwrap_or_else(|| Refusal::read(answer.status, &answer.body).of_refund(answer.repeated)));
     }
     let seen = read_answer(trade, refund, &answer.body).map_err(unknown)?;
-    // The order's row has the same amounts; here they are compared with the very bytes that were sent.
-    let sent: RefundBody =
-        serde_json::from_str(&frozen.body).map_err(|_| unknown("the refund's own bytes cannot be read".into()))?;
     let same = |told: Option<Fen>, sent: i64| told.is_none_or(|told| told.get() == sent);
     if !same(seen.amount, sent.amount.refund) || !same(seen.total, sent.amount.total) {
         return Err(unknown("the answer tells another amount than was sent".into()));
     }
     Ok(seen)
+}
+
+/// Bytes that are not this refund's are a fault of ours: nothing is sent, and nobody else's money goes back.
+fn not_these_bytes() -> GatewayError {
+    GatewayError::Refused { wallet: WALLET, code: "NOT_ITS_BYTES".into(), why: Refused::Order }
 }
 
 pub(super) async fn query(

@@ -128,11 +128,13 @@ impl Notifier {
         );
     }
 
-    /// Does something after a span of schedule time; at once when too much waits already.
+    /// Does something after a span of schedule time, on a task of its own; not at all when too much waits already.
     pub(crate) fn later(&self, span: Duration, act: impl FnOnce() + Send + 'static) {
         let inner = self.inner.clone();
         let Ok(permit) = inner.waiting.clone().try_acquire_owned() else {
-            return act();
+            // At once would be on the caller's stack, and under its locks.
+            tracing::warn!("too much waits: a refund stays on its way");
+            return;
         };
         self.inner.tasks.spawn_on(
             async move {

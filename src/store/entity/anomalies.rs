@@ -1,4 +1,5 @@
-//! Table `anomalies`. Money that needs a person's or a policy's eye.
+//! Table `anomalies`. Money that needs a person's or a policy's eye: one of a kind per attempt. `handled` is `due` (to the policy),
+//! `kept`, `refunded` or `person`.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,6 +13,7 @@ pub struct Model {
     pub kind: String,
     pub detail: String,
     pub at: i64,
+    pub handled: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

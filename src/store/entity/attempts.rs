@@ -1,4 +1,6 @@
 //! Table `attempts`. One try of an order at a wallet. The `query_*` columns are the scheduler's lease and the page's pull; the aggregate does not know them.
+//! The `refund*` columns are written by a refund's own transaction alone: what is set aside, what was paid back, how many hold a
+//! part, and when one was last sent.
 
 use sea_orm::entity::prelude::*;
 
@@ -34,6 +36,10 @@ pub struct Model {
     pub query_token: Option<String>,
     pub query_leased_until: Option<i64>,
     pub query_pulled_at: Option<i64>,
+    pub refund_reserved_fen: i64,
+    pub refunded_fen: i64,
+    pub refund_count: i32,
+    pub refund_sent_at: Option<i64>,
 }
 
 impl std::fmt::Debug for Model {

@@ -1,4 +1,5 @@
-//! Table `merchant_keys`. A merchant's request keys: `kind` is `hmac` (`secret`, sealed front) or `rsa` (`public_key`).
+//! Table `merchant_keys`. A merchant's request keys, `kind` `hmac` (`secret`, sealed front) or `rsa` (`public_key`), and the
+//! secrets that sign its events: `webhook` (`secret`, sealed back).
 
 use sea_orm::entity::prelude::*;
 

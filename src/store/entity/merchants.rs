@@ -12,6 +12,8 @@ pub struct Model {
     pub ip_list: Option<String>,
     pub enabled: bool,
     pub created_at: i64,
+    pub late_policy: String,
+    pub second_policy: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

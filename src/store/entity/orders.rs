@@ -28,6 +28,7 @@ pub struct Model {
     pub lease_command_id: Option<String>,
     pub lease_until: Option<i64>,
     pub asked_at: Option<i64>,
+    pub close_wanted_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -31,6 +31,9 @@ mod on_sqlite {
 
         for (args, shows) in [
             (&["merchant", "list"][..], "测试商户"),
+            (&["merchant", "set", "C1", "--late-payment", "refund"], "late payments: refund, second payments: refund"),
+            (&["merchant", "set", "C1", "--second-payment", "keep"], "late payments: refund, second payments: keep"),
+            (&["refund", "list", "--state", "abnormal"], "REFUND_NO"),
             (&["merchant", "key", "list", "C1"], "hmac"),
             (&["channel", "list"], enrolled.wechat.mchid.as_str()),
             (&["channel", "show", "1"], enrolled.wechat.public_key_id.as_str()),
@@ -114,6 +117,9 @@ mod on_sqlite {
             (&["merchant", "key", "add", "C9", "--hmac"], "there is no merchant C9"),
             (&["channel", "show", "7"], "there is no channel account 7"),
             (&["order", "show", "A1", "--customer", "C1"], "has no order A1"),
+            (&["order", "close", "A1", "--customer", "C1"], "has no order A1"),
+            (&["refund", "show", "R1", "--customer", "C1"], "has no refund R1"),
+            (&["refund", "retry", "R1", "--customer", "C1"], "has no refund R1"),
             (&["key", "retire", "payinfo", "k1"], "no other payinfo key signs"),
             (&["key", "master", "--out", "front.key"], "front.key exists"),
             (&["queue", "depth"], "broker.url: no connection"),

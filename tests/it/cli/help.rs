@@ -23,7 +23,8 @@ async fn the_commands() {
       mini-program  Mini-programs in which orders are paid
       queue         Queues at the broker
       parked        Messages that were set aside for a person
-      order         Orders, to look into
+      order         Orders, to look into and to close
+      refund        Money that goes back
       simulator     Simulated wallets alone
       demo          Everything on this machine, with simulated wallets and a page to pay on
 

@@ -49,5 +49,58 @@ mod on_sqlite {
             assert_eq!(next.terminate().await, 0, "{}", next.logged());
             at.stop().await;
         }
+
+        /// Killed while the wallet has its refund, and while it has not: whoever comes next asks before it sends, and the money
+        /// goes back once.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_refund_goes_back_once_whoever_is_killed() {
+            let mut at = Deployment::empty().await;
+            let public = free_addr();
+            at.set("PREPAY_BROKER__URL", "embedded");
+            at.set("PREPAY_FRONT__PUBLIC_URL", format!("http://{public}"));
+            at.set("PREPAY_FRONT__ALLOW_PRIVATE_NOTIFY_URLS", "true");
+            at.set("PREPAY_SCHEDULER__WECHAT_REFUND_SPACING_MS", "1000");
+            at.set_up().await;
+            let mut enrolled = at.enrol().await;
+            enrolled.shop.base_url = format!("http://{public}");
+            let shop = enrolled.shop.clone();
+            at.sim.wechat().set_switches(|switches| (switches.refund_notices, switches.refund_spacing_ms) = (false, 0));
+            let mut serve = at.start("serve", Some(public), &[]);
+            serve.until_ready().await;
+            let phone = reqwest::Client::builder().no_proxy().build().unwrap();
+            let asked = |number: &str| at.sim.ledger().refunds_of(number);
+            for (order_no, kind) in
+                [("A1", FaultKind::HangAfter { ms: 60_000 }), ("A2", FaultKind::HangBefore { ms: 60_000 })]
+            {
+                let order = shop.new_order(order_no).await;
+                let appid = &enrolled.wechat_app.appid;
+                let openid = at.sim.wechat().new_openid(appid);
+                let code = at.sim.wechat().new_code(appid, &openid);
+                let data = until_parameters(&phone, &[public], &pay_info(&order, "WECHAT"), &code).await;
+                at.sim.wechat().request_payment(&data, &openid, simulator::wechat::Press::Pay).unwrap();
+                let paid = || async { shop.order(order_no).await["payStatus"] == "SUCCESS" };
+                until("the order is paid", paid).await;
+
+                let number = format!("{}01", order["serialNo"].as_str().unwrap());
+                at.sim.faults().add(Fault::once(Wallet::Wechat, Call::Refund, kind));
+                let body = serde_json::json!({ "refundNo": order_no, "orderNo": order_no, "refundAmount": 700 });
+                let merchant = tokio::spawn({
+                    let shop = shop.clone();
+                    async move { shop.post_unheard("/api/v1/refunds", &body).await }
+                });
+                until("the wallet hears of the refund", || async { asked(&number) == 1 }).await;
+                serve.kill().await;
+                merchant.await.unwrap();
+                serve = at.start("serve", Some(public), &[]);
+                serve.until_ready().await;
+                let target = format!("/api/v1/refunds/{order_no}");
+                until("the money is back", || async { shop.get(&target).await.1["data"]["refundStatus"] == "SUCCESS" })
+                    .await;
+                assert_eq!(at.sim.ledger().refunded(&number).len(), 1, "{order_no}");
+                assert_eq!(shop.order(order_no).await["refundedAmount"], 700);
+            }
+            assert_eq!(serve.terminate().await, 0, "{}", serve.logged());
+            at.stop().await;
+        }
     }
 }

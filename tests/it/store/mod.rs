@@ -5,11 +5,13 @@
 mod cancelled;
 mod commits;
 mod corrupt;
+mod events;
 mod exchanges;
 mod orders;
 mod outcomes;
 pub mod place;
 mod queries;
+mod refunds;
 mod registry;
 mod schema;
 mod shop;
@@ -51,6 +53,9 @@ on_every_database! {
         a_stale_commit_writes_nothing,
         one_of_two_commits_wins,
         a_commit_of_a_missing_attempt_writes_nothing;
+    events:
+        a_payment_writes_one_event_with_its_commit,
+        a_late_payment_withdraws_the_close_that_was_not_delivered;
     corrupt:
         a_row_that_cannot_be_read_is_named;
     exchanges:
@@ -64,6 +69,15 @@ on_every_database! {
         no_question_is_leased_twice,
         a_lease_ends,
         a_page_pulls_a_question_forward;
+    refunds:
+        every_state_of_a_refund_round_trips,
+        refunds_at_once_never_pass_what_was_paid,
+        one_number_at_once_is_one_refund,
+        a_payment_has_fifty_refunds_at_most_and_an_unpaid_number_none,
+        sends_about_one_payment_keep_their_distance,
+        a_due_refund_is_leased_once,
+        a_refunds_later_news_takes_the_place_of_the_earlier,
+        an_anomaly_is_kept_once_and_decided_once;
     registry:
         merchants_and_their_keys,
         accounts_and_mini_programs,

@@ -61,7 +61,7 @@ pub async fn a_text_too_long_is_never_cut(place: Place) {
 #[tokio::test]
 async fn a_database_in_memory_works() {
     let store = super::place::connect("sqlite::memory:", 10).await;
-    assert_eq!(store.pending_migrations().await.unwrap().len(), 1);
+    assert!(!store.pending_migrations().await.unwrap().is_empty());
     store.migrate().await.unwrap();
     let order = super::shop::inserted(&store).await;
     let tasks = (0..20).map(|_| {

@@ -42,6 +42,7 @@ pub fn order() -> Order {
         version: 0,
         lease: None,
         asked_at: None,
+        close_wanted_at: None,
         attempts: Vec::new(),
     }
 }
@@ -70,6 +71,7 @@ pub fn attempt(no: u8) -> Attempt {
         handed_out_at: None,
         next_query_at: Some(secs(5)),
         queries: 0,
+        refunded: Sum::NOTHING,
     }
 }
 

@@ -324,6 +324,9 @@ fn settings(url: &str, via: Via, front_key: &SecretString, back_key: &SecretStri
     settings.reload_every_ms = 200;
     settings.scheduler.look_every_ms = 100;
     settings.scheduler.keys_every_ms = 200;
+    // A little more than the simulated wallets' own, whose minute is 0.6 s.
+    settings.scheduler.wechat_refund_spacing_ms = 1_000;
+    settings.scheduler.alipay_refund_spacing_ms = 200;
     settings
 }
 

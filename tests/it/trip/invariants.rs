@@ -1,8 +1,8 @@
 //! What must hold after every trip, whatever it was about (I3, I4, I5, I7, I8, I9): the wallets' ledger against our rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use prepay::domain::{attempt::AttemptState, id::OrderId, order::Order, order::OrderState};
+use prepay::domain::{attempt::AttemptState, id::OrderId, order::AnomalyKind, order::Order, order::OrderState};
 use sea_orm::{ConnectionTrait, Statement};
 use simulator::{Call, Event};
 
@@ -12,7 +12,8 @@ use super::harness::World;
 pub async fn assert_all_hold(world: &World) {
     for id in order_ids(world).await {
         let order = world.place.store.load_order(id).await.unwrap().unwrap();
-        assert_wallets_agree(world, &order);
+        assert_wallets_agree(world, &order).await;
+        assert_refunds_agree(world, &order).await;
         let versions: Vec<i64> =
             world.place.store.history(id).await.unwrap().into_iter().map(|row| row.version).collect();
         assert!(versions.windows(2).all(|pair| pair[1] == pair[0] + 1), "{id}: a gap in {versions:?}");
@@ -21,11 +22,13 @@ pub async fn assert_all_hold(world: &World) {
     assert_codes_spent_once(world);
 }
 
-fn assert_wallets_agree(world: &World, order: &Order) {
+async fn assert_wallets_agree(world: &World, order: &Order) {
     let (ledger, id) = (world.sim.ledger(), order.id.to_string());
     assert!(ledger.payable_at_once_max(&id) <= 1, "{id}: two numbers could be paid at one time");
     let payments = ledger.payments(&id);
-    assert!(payments.len() <= 1, "{id} was paid twice: {payments:?}");
+    let expected = world.place.store.anomalies(order.id).await.unwrap();
+    let seconds: Vec<_> = expected.iter().filter(|row| row.kind == AnomalyKind::SecondPayment).collect();
+    assert!(payments.len() <= 1 + seconds.len(), "{id} was paid twice: {payments:?}");
     assert!(payments.iter().all(|(_, fen)| *fen == order.amount.get()), "{id}: {payments:?}");
     for attempt in &order.attempts {
         let number = order.out_trade_no(attempt.no).to_string();
@@ -40,6 +43,38 @@ fn assert_wallets_agree(world: &World, order: &Order) {
         let lines = ledger.of_number(&order.out_trade_no(by).to_string());
         let paid = lines.iter().find(|line| line.event == Event::Paid).unwrap_or_else(|| panic!("{id} was never paid"));
         assert_eq!(paid.trade_no.as_deref(), Some(payment.trade_no.as_str()), "{id}");
+    }
+}
+
+/// What went back at the wallets: never more than was paid, once per number, with the bytes that were frozen, and as our rows say.
+async fn assert_refunds_agree(world: &World, order: &Order) {
+    let (ledger, id) = (world.sim.ledger(), order.id.to_string());
+    let refunds = world.place.store.refunds_of(order.id).await.unwrap();
+    for attempt in &order.attempts {
+        let number = order.out_trade_no(attempt.no).to_string();
+        let back = ledger.refunded(&number);
+        assert!(back.iter().map(|(_, _, fen)| fen).sum::<i64>() <= order.amount.get(), "{number}: {back:?}");
+        let names: BTreeSet<_> = back.iter().map(|(_, out_refund_no, _)| out_refund_no).collect();
+        assert_eq!(names.len(), back.len(), "{number}: one number was refunded twice: {back:?}");
+        for (_, out_refund_no, fen) in &back {
+            let row = refunds.iter().find(|row| row.out_refund_no().to_string() == *out_refund_no);
+            let row = row.unwrap_or_else(|| panic!("{out_refund_no} was refunded without a row"));
+            assert_eq!((row.attempt, row.amount.get()), (attempt.no, *fen), "{out_refund_no}");
+            assert_eq!(ledger.refund_bodies_of(&number, out_refund_no), 1, "{out_refund_no}: other bytes");
+        }
+        let done = refunds.iter().filter(|row| row.attempt == attempt.no && row.state.refund_status() == "SUCCESS");
+        let done: i64 = done.map(|row| row.amount.get()).sum();
+        assert_eq!(attempt.refunded.get(), done, "{number}");
+    }
+    // What ended is told, once each, whatever its state went through.
+    let ended = refunds.iter().filter(|row| row.state.refund_status() != "PROCESSING").count();
+    let sql = format!("SELECT COUNT(*) FROM merchant_events WHERE order_id = '{id}' AND kind = 'REFUND'");
+    assert_eq!(world.place.number(&sql).await, i64::try_from(ended).unwrap(), "{id}: events of refunds");
+    let back = ledger.refunded(&id);
+    for row in refunds.iter().filter(|row| row.state.refund_status() == "SUCCESS") {
+        let told =
+            back.iter().filter(|(_, out_refund_no, _)| *out_refund_no == row.out_refund_no().to_string()).count();
+        assert_eq!(told, 1, "refund {} is no refund at its wallet", row.refund_no);
     }
 }
 

@@ -6,8 +6,10 @@ mod basics;
 mod broker_away;
 mod caller;
 mod forgeries;
+mod closes;
 pub mod harness;
 mod invariants;
+mod late_money;
 mod modes;
 mod notices;
 mod orders_api;
@@ -15,6 +17,7 @@ mod payers;
 mod phone;
 mod queue_gone;
 mod rabbit;
+mod refunds;
 pub mod shop;
 mod sides;
 mod signatures;
@@ -155,6 +158,30 @@ on_every_place! {
         ;
     watched:
         metrics_say_what_happens_and_name_nobody,
+        ;
+    refunds:
+        a_paid_order_is_refunded_in_parts_and_no_fen_more,
+        a_refund_whose_answer_was_lost_happens_once,
+        a_refund_that_never_arrived_is_sent_again_with_the_same_bytes,
+        a_refund_without_balance_waits_and_goes_on,
+        an_abnormal_refund_is_seen_and_repaired,
+        a_refund_that_the_wallet_closed_fails_and_gives_its_part_back,
+        a_refund_nobody_hears_of_is_found_by_asking,
+        what_is_wrong_with_a_refund_is_told_and_nothing_is_set_aside,
+        ;
+    closes:
+        an_order_nobody_opened_is_closed_at_once,
+        an_open_number_is_closed_at_its_wallet_first,
+        a_payment_nobody_heard_of_wins_against_the_merchants_close,
+        a_payment_in_the_middle_of_a_merchants_close_wins,
+        a_number_that_never_arrived_exists_before_it_is_closed,
+        a_close_that_no_wallet_answers_ends_later,
+        ;
+    late_money:
+        a_late_payment_is_kept_and_makes_the_order_paid,
+        a_late_payment_goes_back_where_its_merchant_says_so,
+        a_second_payment_goes_back_once_and_the_first_stays_refundable,
+        a_second_payment_stays_where_its_merchant_says_so,
         ;
     queue_gone:
         a_full_front_says_so_at_once,

@@ -83,6 +83,16 @@ impl Shop {
         (answer.status(), answer.json().await.unwrap())
     }
 
+    /// A call whose answer may never come.
+    pub async fn post_unheard(&self, target: &str, body: &Value) {
+        let call = self.call(Method::POST, target, body.to_string().as_bytes());
+        let mut request = self.client.request(call.method, format!("{}{}", self.base_url, call.target)).body(call.body);
+        for (name, value) in call.headers {
+            request = request.header(name, value);
+        }
+        let _ = request.send().await;
+    }
+
     pub async fn get(&self, target: &str) -> (StatusCode, Value) {
         self.send(self.call(Method::GET, target, b"")).await
     }

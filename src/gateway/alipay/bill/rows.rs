@@ -143,7 +143,7 @@ impl<R: BufRead> Rows<R> {
         };
         let tally = if kind == BillKind::Pay { &mut self.payments } else { &mut self.refunds };
         tally.rows += 1;
-        tally.received_fen += received_fen.unwrap_or(0);
+        tally.received_fen = tally.received_fen.saturating_add(received_fen.unwrap_or(0));
         Ok(row)
     }
 

@@ -98,3 +98,21 @@ fn only_alipays_hosts_are_asked_for_a_file() {
         assert!(url(gateway, told).is_err(), "{told}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever stands in a file: rows, errors, an end, and no panic.
+    #[test]
+    fn no_file_breaks_it(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+        text in "(,|\n|\t|#|交易|退款|9{15}\\.00|-|列表结束|#交易合计：|笔|商家实收共|元){0,80}",
+    ) {
+        let all = encoding_rs::GBK.encode(&detail()).0.into_owned();
+        let header = all.windows(2).enumerate().filter(|(_, two)| two == b"\r\n").nth(4).unwrap().0 + 2;
+        let text = encoding_rs::GBK.encode(&text).0.into_owned();
+        for rest in [bytes, text] {
+            let file = [&all[..header], &rest].concat();
+            proptest::prop_assert!(Rows::open(file.as_slice()).unwrap().count() <= 500);
+            let _ = Rows::open(rest.as_slice());
+        }
+    }
+}

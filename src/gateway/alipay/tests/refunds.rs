@@ -119,3 +119,14 @@ async fn a_question_about_a_refund_believes_one_word_alone() {
         )
     );
 }
+
+#[tokio::test]
+async fn the_bytes_of_another_refund_are_not_sent() {
+    let wallet = FakeWallet::start([]).await;
+    let gateway = gateway(&wallet.url);
+    let frozen = gateway.freeze_refund(&refund_ask()).unwrap();
+    let other = OutRefundNo::parse("01hzy3v9k2m4n6p8q0r2s4t6v9").unwrap();
+    let refused = gateway.refund(&testing::number(), &other, &frozen).await.unwrap_err();
+    assert!(matches!(refused, GatewayError::Refused { why: Refused::Order, .. }), "{refused}");
+    assert!(wallet.asked().is_empty());
+}

@@ -123,9 +123,9 @@ impl<R: BufRead> Rows<R> {
             mchid: filled(&["商户号"]),
             sub_mchid: filled(&["特约商户号"]),
         };
-        self.tally.order_fen += order.unwrap_or(0);
-        self.tally.refund_asked_fen += asked.unwrap_or(0);
-        self.tally.refund_settled_fen += settled.unwrap_or(0);
+        self.tally.order_fen = self.tally.order_fen.saturating_add(order.unwrap_or(0));
+        self.tally.refund_asked_fen = self.tally.refund_asked_fen.saturating_add(asked.unwrap_or(0));
+        self.tally.refund_settled_fen = self.tally.refund_settled_fen.saturating_add(settled.unwrap_or(0));
         Ok(row)
     }
 

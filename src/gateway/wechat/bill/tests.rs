@@ -110,3 +110,19 @@ fn only_wechats_hosts_and_the_set_ones_are_asked_for_a_file() {
     assert_eq!(file_path(&simulated, &format!("http://127.0.0.1:8901/prefix{path}")).as_deref(), Ok(path));
     assert!(file_path(&simulated, &format!("http://127.0.0.1:8902{path}")).is_err());
 }
+
+proptest::proptest! {
+    /// Whatever stands in a file: rows, errors, an end, and no panic.
+    #[test]
+    fn no_file_breaks_it(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+        text in "(`|,|,`|\n|\r\n|0|9{15}\\.00|-|SUCCESS|REFUND|2019-02-19 05:01:46){0,80}",
+    ) {
+        let header = test_vectors::read("wechat/bill.ALL.csv").lines().next().unwrap().to_owned();
+        for rest in [&bytes[..], text.as_bytes()] {
+            let file = [header.as_bytes(), b"\n`", rest].concat();
+            proptest::prop_assert!(Rows::open(file.as_slice()).unwrap().count() <= 500);
+            proptest::prop_assert!(Rows::open(rest).is_err());
+        }
+    }
+}

@@ -161,3 +161,14 @@ async fn what_a_refused_refund_asks_for_reaches_the_caller() {
     let result = both.refund(&number(), &refund_number(), &frozen).await;
     assert!(matches!(result, Err(GatewayError::Unknown { .. })), "{result:?}");
 }
+
+#[tokio::test]
+async fn the_bytes_of_another_refund_are_not_sent() {
+    let fake = Fake::start([]).await;
+    let gateway = gateway(&fake.url);
+    let frozen = gateway.freeze_refund(&refund_ask()).unwrap();
+    let other = OutRefundNo::parse("01hzy3v9k2m4n6p8q0r2s4t6v9").unwrap();
+    let refused = gateway.refund(&number(), &other, &frozen).await.unwrap_err();
+    assert!(matches!(refused, GatewayError::Refused { why: Refused::Order, .. }), "{refused}");
+    assert!(fake.seen().is_empty());
+}

@@ -1,0 +1,367 @@
+//! Money back: one row, one number at the wallet, one door for change.
+
+#[cfg(test)]
+mod table;
+
+use std::time::Duration;
+
+use super::{
+    attempt::{Attempt, Frozen},
+    id::{AccountId, AttemptNo, MerchantId, OrderId, OutRefundNo, OutTradeNo, RefundId, RefundNo},
+    money::Fen,
+    order::Order,
+    time::Timestamp,
+    wallet::Wallet,
+};
+
+/// Who wanted the money back. Wire names: `MERCHANT`, `SYSTEM`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initiator {
+    Merchant,
+    /// The merchant's policy for late and second payments.
+    System,
+}
+
+impl Initiator {
+    /// The name in columns and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Merchant => "merchant",
+            Self::System => "system",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Merchant, Self::System].into_iter().find(|who| who.as_str() == text)
+    }
+}
+
+/// Where a refund stands. Wire names (`refundStatus`): `PROCESSING`, `SUCCESS`, `FAIL`, `ABNORMAL`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefundState {
+    /// Its money is set aside and nothing was sent.
+    Waiting,
+    /// Sent, or about to be: the wallet may know it.
+    Sent,
+    /// The wallet has it and is at it.
+    Processing,
+    /// The payer has the money. Absorbing.
+    Succeeded { at: Timestamp },
+    /// Surely not paid back, and never will be under this number.
+    Failed { why: String },
+    /// The wallet could not deliver the money: a person settles it at the wallet. Not failed, because a second refund would
+    /// pay twice.
+    Abnormal,
+}
+
+impl RefundState {
+    /// The name in columns and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::Processing => "processing",
+            Self::Succeeded { .. } => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::Abnormal => "abnormal",
+        }
+    }
+
+    /// The name on the wire.
+    pub const fn refund_status(&self) -> &'static str {
+        match self {
+            Self::Waiting | Self::Sent | Self::Processing => "PROCESSING",
+            Self::Succeeded { .. } => "SUCCESS",
+            Self::Failed { .. } => "FAIL",
+            Self::Abnormal => "ABNORMAL",
+        }
+    }
+
+    /// Whether it keeps its part of the payment, so that no other refund can have it.
+    const fn holds(&self) -> bool {
+        !matches!(self, Self::Failed { .. })
+    }
+
+    const fn is_paid_back(&self) -> bool {
+        matches!(self, Self::Succeeded { .. })
+    }
+}
+
+/// What is asked for, by a merchant or by its policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundWish {
+    pub refund_no: RefundNo,
+    pub fingerprint: [u8; 32],
+    pub amount: Fen,
+    pub reason: Option<String>,
+    pub notify_url: Option<String>,
+    pub initiator: Initiator,
+}
+
+/// One refund of one payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refund {
+    pub id: RefundId,
+    pub merchant: MerchantId,
+    pub refund_no: RefundNo,
+    /// SHA-256 over the business fields: the same `refundNo` with another fingerprint is refused (2107).
+    pub fingerprint: [u8; 32],
+    pub order: OrderId,
+    /// The payment that is given back.
+    pub attempt: AttemptNo,
+    pub wallet: Wallet,
+    pub account: AccountId,
+    pub amount: Fen,
+    /// What was paid: both wallets want or know it.
+    pub total: Fen,
+    /// Shown to the payer by the wallet.
+    pub reason: Option<String>,
+    /// Where the merchant hears of it; its order's address without one.
+    pub notify_url: Option<String>,
+    pub initiator: Initiator,
+    pub state: RefundState,
+    /// The business bytes, frozen before the first send.
+    pub frozen: Option<Frozen>,
+    /// How often the bytes were sent, counted before each send.
+    pub sends: u32,
+    /// How many of the sends surely made nothing.
+    pub refusals: u32,
+    /// How often the wallet was asked since the last send: the place in the timetable.
+    pub asks: u32,
+    pub sent_at: Option<Timestamp>,
+    /// The wallet's number for it.
+    pub wallet_refund_no: Option<String>,
+    /// What the wallet last said against it, for people: it waits for money, say.
+    pub hint: Option<String>,
+    pub created_at: Timestamp,
+    /// When the scheduler looks at it next; `None` when there is nothing to do.
+    pub next_at: Option<Timestamp>,
+    /// Counts the commits of this row; every commit names the one it started from.
+    pub version: i64,
+}
+
+/// Something that happened to a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefundEvent {
+    /// The bytes are about to be sent; the first time they are frozen with it.
+    SendRecorded { frozen: Frozen },
+    /// This send surely made nothing; the next one is due then.
+    SendRefused { hint: String, again_in: Duration },
+    /// Every send was refused for good and the wallet does not know the number.
+    Refused { why: String },
+    /// The wallet was asked, or sent to, and did not settle it: its next question is put on the timetable.
+    Unsettled { hint: Option<String> },
+    /// The wallet has it.
+    Accepted { wallet_refund_no: Option<String> },
+    /// The wallet paid it back.
+    PaidBack { at: Timestamp, wallet_refund_no: Option<String> },
+    /// The wallet gave it up: nothing is paid back under this number.
+    GivenUp { why: String },
+    /// The wallet could not deliver the money.
+    Undelivered { wallet_refund_no: Option<String> },
+    /// A person wants the wallet asked now.
+    LookWanted,
+}
+
+/// How a refund's payment changes with it, in fen; applied in the same transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shift {
+    pub reserved: i64,
+    pub refunded: i64,
+}
+
+/// A change that has not been committed yet.
+#[derive(Debug, Clone)]
+#[must_use = "a change that is not committed did not happen"]
+pub struct RefundMoved {
+    pub refund: Refund,
+    pub from_state: &'static str,
+    pub from_version: i64,
+    pub shift: Shift,
+    /// The bytes are about to be sent: the payment's spacing is to be kept.
+    pub sends: bool,
+}
+
+/// What an event did.
+#[derive(Debug, Clone)]
+#[must_use]
+pub enum RefundStep {
+    Moved(Box<RefundMoved>),
+    /// A repeat, or news that what is known overrides: nothing changes and nothing is wrong.
+    AlreadyThere,
+}
+
+impl RefundMoved {
+    /// Whether the merchant is to hear of it: its wire state is another one, and not merely begun.
+    pub fn is_news(&self) -> bool {
+        let ended = !matches!(self.refund.state.refund_status(), "PROCESSING");
+        ended && self.from_state != self.refund.state.name()
+    }
+}
+
+impl Refund {
+    /// So many refunds may hold a part of one payment (`wechat-pay.md` §8.4).
+    pub const PER_PAYMENT_MAX: u32 = 50;
+    /// A send that may have arrived is not held against a refusal of the same bytes for longer than this.
+    pub const LAPSED_AFTER: Duration = Duration::from_secs(24 * 3600);
+    /// The names of refunds by policy; no merchant may use one.
+    pub const SYSTEM_PREFIX: &'static str = "SYS-";
+
+    /// A refund of a payment of an order, due at once.
+    pub fn new(order: &Order, payment: &Attempt, wish: RefundWish, now: Timestamp) -> Self {
+        Self {
+            id: RefundId::fresh(),
+            merchant: order.merchant,
+            refund_no: wish.refund_no,
+            fingerprint: wish.fingerprint,
+            order: order.id,
+            attempt: payment.no,
+            wallet: payment.wallet,
+            account: payment.account,
+            amount: wish.amount,
+            total: order.amount,
+            reason: wish.reason,
+            notify_url: wish.notify_url,
+            initiator: wish.initiator,
+            state: RefundState::Waiting,
+            frozen: None,
+            sends: 0,
+            refusals: 0,
+            asks: 0,
+            sent_at: None,
+            wallet_refund_no: None,
+            hint: None,
+            created_at: now,
+            next_at: Some(now),
+            version: 1,
+        }
+    }
+
+    /// Whether no send of it can have arrived: it may be sent without asking first.
+    pub fn is_surely_unknown(&self) -> bool {
+        self.refusals == self.sends && matches!(self.state, RefundState::Waiting | RefundState::Sent)
+    }
+
+    pub fn out_refund_no(&self) -> OutRefundNo {
+        OutRefundNo(self.id)
+    }
+
+    pub fn out_trade_no(&self) -> OutTradeNo {
+        OutTradeNo { order: self.order, attempt: self.attempt }
+    }
+
+    /// The one number of a refund by policy: however often it is wanted, it is made once.
+    pub fn system_no(payment: OutTradeNo) -> Option<RefundNo> {
+        RefundNo::parse(format!("{}{payment}", Self::SYSTEM_PREFIX)).ok()
+    }
+
+    /// Whether a wallet that does not know the number never will: every send was refused, or the doubtful ones are long ago.
+    pub fn refused_outright(&self, now: Timestamp) -> bool {
+        self.sends > 0 && (self.refusals == self.sends || now.since(self.created_at) > Self::LAPSED_AFTER)
+    }
+
+    /// The one door for change. The wallet's later word wins over ours; only paid back is absorbing.
+    pub fn apply(&self, event: RefundEvent, now: Timestamp) -> RefundStep {
+        let mut next = self.clone();
+        let mut sends = false;
+        let open = matches!(self.state, RefundState::Waiting | RefundState::Sent | RefundState::Processing);
+        match event {
+            _ if self.state.is_paid_back() => return RefundStep::AlreadyThere,
+            RefundEvent::SendRecorded { frozen } => {
+                if !open {
+                    return RefundStep::AlreadyThere;
+                }
+                next.frozen.get_or_insert(frozen);
+                // What was sent often is asked about, and sent, less and less often.
+                next.asks = next.sends;
+                next.sends = next.sends.saturating_add(1);
+                next.sent_at = Some(now);
+                next.state = RefundState::Sent;
+                next.next_at = Some(now.plus(ask_again_in(next.asks)));
+                sends = true;
+            }
+            RefundEvent::SendRefused { hint, again_in } => {
+                if self.state != RefundState::Sent {
+                    return RefundStep::AlreadyThere;
+                }
+                next.refusals = next.sends.min(next.refusals.saturating_add(1));
+                next.hint = Some(hint);
+                next.next_at = Some(now.plus(again_in));
+            }
+            RefundEvent::Refused { why } => {
+                if self.state != RefundState::Sent || !self.refused_outright(now) {
+                    return RefundStep::AlreadyThere;
+                }
+                next.settle(RefundState::Failed { why }, None);
+            }
+            RefundEvent::Unsettled { hint } => {
+                if self.next_at.is_none() {
+                    return RefundStep::AlreadyThere;
+                }
+                next.asks = next.asks.saturating_add(1);
+                next.hint = hint.or(next.hint);
+                next.next_at = match self.state {
+                    // Asked once because a person wanted it.
+                    RefundState::Failed { .. } => None,
+                    RefundState::Abnormal => Some(now.plus(ABNORMAL_ASKED_EVERY)),
+                    _ => Some(now.plus(ask_again_in(next.asks))),
+                };
+            }
+            RefundEvent::Accepted { wallet_refund_no } => {
+                next.asks = if self.state == RefundState::Processing { next.asks.saturating_add(1) } else { 1 };
+                next.wallet_refund_no = wallet_refund_no.or(next.wallet_refund_no);
+                next.hint = None;
+                next.state = RefundState::Processing;
+                next.next_at = Some(now.plus(ask_again_in(next.asks)));
+            }
+            RefundEvent::PaidBack { at, wallet_refund_no } => {
+                next.settle(RefundState::Succeeded { at }, wallet_refund_no);
+            }
+            RefundEvent::GivenUp { why } => {
+                if matches!(self.state, RefundState::Failed { .. }) {
+                    return RefundStep::AlreadyThere;
+                }
+                next.settle(RefundState::Failed { why }, None);
+            }
+            RefundEvent::Undelivered { wallet_refund_no } => {
+                next.wallet_refund_no = wallet_refund_no.or(next.wallet_refund_no);
+                next.hint = None;
+                next.state = RefundState::Abnormal;
+                next.next_at = Some(now.plus(ABNORMAL_ASKED_EVERY));
+            }
+            RefundEvent::LookWanted => next.next_at = Some(now),
+        }
+        next.version = self.version + 1;
+        let change = |holds: fn(&RefundState) -> bool| {
+            (i64::from(holds(&next.state)) - i64::from(holds(&self.state))) * self.amount.get()
+        };
+        let shift = Shift { reserved: change(RefundState::holds), refunded: change(RefundState::is_paid_back) };
+        RefundStep::Moved(Box::new(RefundMoved {
+            from_state: self.state.name(),
+            from_version: self.version,
+            shift,
+            sends,
+            refund: next,
+        }))
+    }
+
+    fn settle(&mut self, state: RefundState, wallet_refund_no: Option<String>) {
+        self.state = state;
+        self.wallet_refund_no = wallet_refund_no.or(self.wallet_refund_no.take());
+        self.hint = None;
+        self.next_at = None;
+    }
+}
+
+/// A refund that a person has to settle at the wallet is asked about this often: the notice of it may be lost.
+const ABNORMAL_ASKED_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// How long after the last question (or the send, for the first) the wallet is asked about a refund next.
+///
+/// The first is longer than a call to the wallet may take. Balances are refunded within minutes, cards within three working days (`wechat-pay.md` §8.2; Alipay settles at once, or
+/// a query tells 10 s later).
+pub fn ask_again_in(asks: u32) -> Duration {
+    const GAPS_S: [u64; 11] = [10, 10, 15, 30, 60, 60, 120, 300, 600, 1200, 1800];
+    let gap = usize::try_from(asks).ok().and_then(|at| GAPS_S.get(at)).copied().unwrap_or(3600);
+    Duration::from_secs(gap)
+}

@@ -1,0 +1,80 @@
+//! Refunds whose time has come, and unexpected money that waits for its merchant's policy.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::run::SchedulerSettings;
+use crate::{steps::Steps, store::LeaseToken};
+
+/// So many anomalies are decided on at one look.
+const ANOMALIES_AT_ONCE: u64 = 100;
+
+/// Looks for due refunds until `soft`, then finishes those under way; `hard` gives them up, their leases run out.
+pub async fn refund_due(steps: Steps, settings: SchedulerSettings, soft: CancellationToken, hard: CancellationToken) {
+    let places = Arc::new(Semaphore::new(settings.refund_concurrency));
+    let tracker = TaskTracker::new();
+    while !soft.is_cancelled() {
+        let more = refund_some(&steps, &settings, &places, &tracker).await;
+        if !more && soft.run_until_cancelled(tokio::time::sleep(settings.look_every)).await.is_none() {
+            break;
+        }
+    }
+    tracker.close();
+    tokio::select! {
+        () = tracker.wait() => {}
+        () = hard.cancelled() => {}
+    }
+}
+
+/// Leases as many due refunds as there is room for, and works on them. Answers whether all the room was used.
+async fn refund_some(
+    steps: &Steps,
+    settings: &SchedulerSettings,
+    places: &Arc<Semaphore>,
+    tracker: &TaskTracker,
+) -> bool {
+    // Room first, then lease: what is leased is worked on at once.
+    let Ok(first) = places.clone().acquire_owned().await else { return false };
+    let mut room = vec![first];
+    while room.len() < settings.refund_concurrency {
+        match places.clone().try_acquire_owned() {
+            Ok(place) => room.push(place),
+            Err(_) => break,
+        }
+    }
+    let limit = u64::try_from(room.len()).unwrap_or(1);
+    let (now, lease) = (steps.clock.now(), settings.question_lease);
+    let due = match steps.store.lease_due_refunds(now, lease, limit, LeaseToken::fresh()).await {
+        Ok(due) => due,
+        Err(error) => {
+            tracing::warn!(%error, "due refunds cannot be looked for");
+            return false;
+        }
+    };
+    let all_used = due.len() == room.len();
+    for (refund, place) in due.into_iter().zip(room) {
+        let steps = steps.clone();
+        tracker.spawn(async move {
+            if let Err(error) = steps.refund(refund).await {
+                tracing::warn!(refund.id = %refund, %error, "a refund was not worked on; its lease runs out and it is looked at again");
+            }
+            drop(place);
+        });
+    }
+    all_used
+}
+
+/// Puts late and second money to its merchants' policies. Replicas may do it beside each other: a refund by policy has one number.
+pub async fn decide_anomalies(steps: &Steps) {
+    let due = match steps.store.due_anomalies(ANOMALIES_AT_ONCE).await {
+        Ok(due) => due,
+        Err(error) => return tracing::warn!(%error, "unexpected money cannot be looked for"),
+    };
+    for anomaly in due {
+        if let Err(error) = steps.decide_anomaly(&anomaly).await {
+            tracing::warn!(order.id = %anomaly.order, %error, "unexpected money was not decided on; it stays due");
+        }
+    }
+}

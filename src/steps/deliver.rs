@@ -1,0 +1,192 @@
+//! Telling a merchant: one try of one event, and what becomes of the event and of its endpoint.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use super::{
+    Steps,
+    registry::{Addressee, Registry},
+};
+use crate::{
+    clock::Clock,
+    domain::{
+        event::{GIVEN_UP_AFTER, deliver_again_in, sent_body},
+        id::MerchantId,
+        time::Timestamp,
+    },
+    store::{DeliveryCaps, DueEvent, PauseRule, Store, StoreError, Tried, TryEnd},
+    webhook::{Delivery, Told, Trouble, WebhookClient},
+};
+
+/// Bounds of deliveries.
+#[derive(Debug, Clone)]
+pub struct DeliverySettings {
+    pub caps: DeliveryCaps,
+    pub pause: PauseRule,
+    /// How long an event belongs to who sends it: longer than a try and its writing down can take.
+    pub lease: Duration,
+    /// The schedule of tries is run through so many times as fast: for tests.
+    pub speed_up: NonZeroU32,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            caps: DeliveryCaps { per_endpoint: 8, per_merchant: 32 },
+            pause: PauseRule { after_failures: 10, first: Duration::from_secs(15), most: Duration::from_secs(600) },
+            lease: Duration::from_secs(10),
+            speed_up: NonZeroU32::MIN,
+        }
+    }
+}
+
+/// Sends events. Cheap to clone.
+#[derive(Clone)]
+pub struct Deliverer {
+    pub store: Store,
+    registry: Registry,
+    clock: Clock,
+    client: WebhookClient,
+    settings: DeliverySettings,
+}
+
+impl Deliverer {
+    /// How often what is due for paused endpoints is put aside, and what may go out again is.
+    pub const TENDED_EVERY: Duration = Duration::from_secs(1);
+
+    pub fn new(steps: &Steps, client: WebhookClient, settings: DeliverySettings) -> Self {
+        let Steps { store, registry, clock, .. } = steps.clone();
+        Self { store, registry, clock, client, settings }
+    }
+
+    /// Takes events that are to be sent now, at most `limit`; each must be [delivered](Self::deliver) at once.
+    ///
+    /// Errors: [`StoreError`]; nothing is lost, the leases run out.
+    pub async fn lease(&self, limit: usize) -> Result<Vec<DueEvent>, StoreError> {
+        let (now, limit) = (self.clock.now(), u64::try_from(limit).unwrap_or(u64::MAX));
+        self.store.lease_due_events(now, self.settings.lease, limit, self.settings.caps).await
+    }
+
+    /// Takes the events that try paused endpoints again.
+    ///
+    /// Errors: as [`Deliverer::lease`].
+    pub async fn lease_probes(&self, limit: usize) -> Result<Vec<DueEvent>, StoreError> {
+        let (now, limit) = (self.clock.now(), u64::try_from(limit).unwrap_or(u64::MAX));
+        self.store.lease_probes(now, self.settings.lease, limit).await
+    }
+
+    /// One try. What cannot be written down is sent again when its lease is over: a merchant hears of everything at least
+    /// once, and knows a repeat by its `webhook-id`.
+    pub async fn deliver(&self, event: DueEvent) {
+        let began = self.clock.now();
+        metrics::histogram!("prepay_event_late_seconds").record(began.since(event.due_at));
+        let told = self.tell(&event, began).await;
+        let now = self.clock.now();
+        let written = match told {
+            Told::Accepted { status } => {
+                metrics::counter!("prepay_events_total", "outcome" => "delivered").increment(1);
+                metrics::histogram!("prepay_event_seconds").record(now.since(event.created_at));
+                self.accepted(&event, status, now).await
+            }
+            Told::Not { trouble, status, retry_after } => {
+                self.not_accepted(&event, trouble, status, retry_after, now).await
+            }
+        };
+        if let Err(error) = written {
+            tracing::warn!(notify_id = %event.id, %error, "what became of an event is not written down; it is sent again");
+        }
+    }
+
+    async fn tell(&self, event: &DueEvent, now: Timestamp) -> Told {
+        let addressee = self.addressee(event.merchant).await;
+        let Some((addressee, signer)) = addressee.as_ref().and_then(|to| Some((to, to.signer.as_ref()?))) else {
+            return Told::Not { trouble: Trouble::NoSecret, status: None, retry_after: None };
+        };
+        let body = sent_body(event.id, event.kind, event.sequence, &addressee.customer_no, &event.facts);
+        let (id, timestamp) = (event.id.to_string(), now.secs());
+        let signature = signer.sign(&id, timestamp, &body);
+        let delivery = Delivery { url: &event.url, id: &id, timestamp, signature: &signature, body: &body };
+        self.client.tell(delivery).await
+    }
+
+    /// A merchant or a secret that this process does not know yet is looked for once.
+    async fn addressee(&self, merchant: MerchantId) -> Option<Arc<Addressee>> {
+        let known = self.registry.addressee(merchant);
+        if known.as_ref().is_some_and(|to| to.signer.is_some()) {
+            return known;
+        }
+        if let Err(error) = self.registry.reload().await {
+            tracing::warn!(%error, "merchants' secrets cannot be read");
+        }
+        self.registry.addressee(merchant)
+    }
+
+    async fn accepted(&self, event: &DueEvent, status: u16, now: Timestamp) -> Result<(), StoreError> {
+        let tried = Tried { status: Some(status), end: TryEnd::Accepted };
+        self.store.record_try(event, tried, now).await?;
+        self.store.endpoint_answered(&event.endpoint, now).await
+    }
+
+    async fn not_accepted(
+        &self,
+        event: &DueEvent,
+        trouble: Trouble,
+        status: Option<u16>,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let again_at = self.next_try(event, retry_after, now);
+        let outcome = if again_at.is_some() { "failed" } else { "parked" };
+        metrics::counter!("prepay_events_total", "outcome" => outcome).increment(1);
+        let trouble_name = trouble.as_str();
+        if again_at.is_some() {
+            tracing::info!(notify_id = %event.id, order.id = %event.order, trouble = trouble_name, status, "an event was not accepted");
+        } else {
+            tracing::error!(notify_id = %event.id, order.id = %event.order, trouble = trouble_name, status, "an event is parked: `prepay event resend` sends it again");
+        }
+        let tried = Tried { status, end: TryEnd::Not { trouble: trouble_name, again_at } };
+        self.store.record_try(event, tried, now).await?;
+        // A secret that we lack says nothing about the merchant's server.
+        if trouble != Trouble::NoSecret && self.store.endpoint_failed(event, self.settings.pause, now).await? {
+            tracing::warn!(merchant = %event.merchant, "a merchant's endpoint is paused; one event at a time tries it again");
+        }
+        Ok(())
+    }
+
+    /// When it is tried again: by the timetable, up to a tenth later so that a crowd that failed together comes back apart, and
+    /// not before the merchant asked, within an hour.
+    fn next_try(&self, event: &DueEvent, retry_after: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
+        const ASKED_MAX: Duration = Duration::from_secs(3600);
+        let gap = deliver_again_in(event.tries.saturating_add(1))? / self.settings.speed_up.get();
+        let (_, random) = uuid::Uuid::now_v7().as_u64_pair();
+        let most = u64::try_from(gap.as_millis() / 10).unwrap_or(0);
+        let jittered = gap + Duration::from_millis(random % (most + 1));
+        let asked = retry_after.unwrap_or_default().min(ASKED_MAX) / self.settings.speed_up.get();
+        Some(now.plus(jittered.max(asked)))
+    }
+
+    /// Puts aside what is due for paused endpoints, lets out what waits for one that answers again, and gives up what is a day
+    /// old.
+    pub async fn tend_endpoints(&self) {
+        const ROWS_AT_ONCE: u64 = 1_000;
+        let (store, now) = (&self.store, self.clock.now());
+        let tended = async {
+            while store.hold_paused_events(now, ROWS_AT_ONCE).await? == ROWS_AT_ONCE {}
+            if store.release_held_events(ROWS_AT_ONCE / 2).await? > 0 {
+                store.ring_senders();
+            }
+            let overdue = now.minus(GIVEN_UP_AFTER / self.settings.speed_up.get());
+            let parked = store.park_overdue_events(overdue, now, ROWS_AT_ONCE).await?;
+            if parked > 0 {
+                metrics::counter!("prepay_events_total", "outcome" => "parked").increment(parked);
+                tracing::error!(parked, "events are parked whose endpoints were paused for a day");
+            }
+            let oldest = store.oldest_due_event(now).await?;
+            let age = oldest.map_or(Duration::ZERO, |due_at| now.since(due_at));
+            metrics::gauge!("prepay_event_due_age_seconds").set(u32::try_from(age.as_secs()).unwrap_or(u32::MAX));
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = tended.await {
+            tracing::warn!(%error, "merchants' endpoints cannot be looked after");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! One look at a refund: send it, ask about it, and record what the wallet says.
+//!
+//! Any await may be the last. Every send carries the same number and the same bytes, so a refund happens once however often it
+//! is sent; whatever was sent and not answered is asked about before it is sent again.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{StepError, Steps, budget::Permit, registry::Channel};
+use crate::{
+    domain::{
+        attempt::Frozen,
+        event::{MerchantEvent, RefundNews},
+        id::RefundId,
+        refund::{Refund, RefundEvent, RefundMoved, RefundState, RefundStep, ask_again_in},
+        time::Timestamp,
+        wallet::Wallet,
+    },
+    gateway::{Gateway, GatewayError, RefundAsk, RefundFound, RefundSeen, RefundStatus, Refused},
+    store::{RefundCommit, RefundCommitted},
+};
+
+/// A refund that found no room is looked at again after this long at least.
+const POSTPONED_AT_LEAST: Duration = Duration::from_secs(5);
+/// Alipay knows nothing about a refund sooner (`alipay.md` §8.2).
+const ALIPAY_ASKED_AFTER: Duration = Duration::from_secs(10);
+/// A balance that was too low, or a setting that was wrong, is not right a second later.
+const PEOPLE_NEED: Duration = Duration::from_secs(60);
+
+/// What became of a change of a refund.
+enum Change {
+    Done(Box<Refund>),
+    /// Nothing was written: somebody was first, it was known, or its turn has not come. What stands in the row goes on.
+    Left,
+}
+
+/// What a refund is worked on with.
+struct At<'a> {
+    steps: &'a Steps,
+    channel: Arc<Channel>,
+    gateway: Arc<dyn Gateway>,
+    permit: Permit,
+}
+
+impl Steps {
+    /// Brings a refund one step further. What cannot be done now is due again later, by its row.
+    ///
+    /// Errors: [`StepError`]; its lease runs out and it is looked at again.
+    pub async fn refund(&self, id: RefundId) -> Result<(), StepError> {
+        let Some(refund) = self.store.load_refund(id).await? else { return Ok(()) };
+        let now = self.now();
+        let Some(channel) = self.registry.channel(refund.account) else {
+            return Err(StepError::NotYet(format!("channel account {} is not known here", refund.account)));
+        };
+        let gateway = match channel.gateway() {
+            Ok(gateway) => gateway.clone(),
+            Err(reason) => return Err(StepError::NotYet(format!("channel account {}: {reason}", refund.account))),
+        };
+        let permit = match channel.questions.admit(now) {
+            Ok(permit) => permit,
+            Err(no_room) => {
+                let until = now.plus(no_room.retry_in.max(POSTPONED_AT_LEAST));
+                return Ok(self.store.postpone_refund(id, until).await?);
+            }
+        };
+        let at = At { steps: self, channel, gateway, permit };
+        if refund.is_surely_unknown() {
+            return at.send(refund).await;
+        }
+        if let Some(sent_at) = refund.sent_at.filter(|_| refund.wallet == Wallet::Alipay)
+            && now.since(sent_at) < ALIPAY_ASKED_AFTER
+        {
+            return Ok(self.store.postpone_refund(id, sent_at.plus(ALIPAY_ASKED_AFTER)).await?);
+        }
+        at.ask_then_send(refund).await
+    }
+
+    /// How far apart two sends about one payment must be.
+    pub(super) fn refund_spacing(&self, wallet: Wallet) -> Duration {
+        match wallet {
+            Wallet::WechatPay => self.settings.wechat_refund_spacing,
+            Wallet::Alipay => self.settings.alipay_refund_spacing,
+        }
+    }
+
+    /// Records what a wallet says about a refund: a fact, however often somebody else is first.
+    ///
+    /// Errors: [`StepError`].
+    pub(super) async fn record_refund(&self, id: RefundId, event: RefundEvent) -> Result<Option<Refund>, StepError> {
+        const ROUNDS: usize = 20;
+        for _ in 0..ROUNDS {
+            let Some(refund) = self.store.load_refund(id).await? else { return Ok(None) };
+            let RefundStep::Moved(moved) = refund.apply(event.clone(), self.now()) else { return Ok(Some(refund)) };
+            if let RefundCommitted::Done = self.commit_refund(&moved, Duration::ZERO).await? {
+                return Ok(Some(moved.refund));
+            }
+        }
+        Err(StepError::NotYet(format!("refund {id} is changed by others all the time")))
+    }
+
+    /// Writes a change of a refund, and what its merchant is told of it.
+    async fn commit_refund(&self, moved: &RefundMoved, spacing: Duration) -> Result<RefundCommitted, StepError> {
+        let refund = &moved.refund;
+        let order = if moved.is_news() { self.order(refund.order).await? } else { None };
+        let news = MerchantEvent::Refunded(RefundNews {
+            refund_no: refund.refund_no.to_string(),
+            amount: refund.amount,
+            status: refund.state.refund_status(),
+            notify_url: refund.notify_url.clone(),
+        });
+        let told = order.as_ref().map(|order| (order, &news));
+        let done = self.store.commit_refund(RefundCommit { moved, spacing, told, at: self.now() }).await?;
+        if done == RefundCommitted::Done && moved.is_news() {
+            let status = refund.state.refund_status();
+            metrics::counter!("prepay_refunds_total", "wallet" => refund.wallet.as_str(), "status" => status)
+                .increment(1);
+            tracing::info!(out_refund_no = %refund.out_refund_no(), status, "a refund is settled");
+        }
+        if done == RefundCommitted::Done && moved.from_state == "failed" && moved.shift.reserved > 0 {
+            let number = refund.out_refund_no();
+            tracing::error!(out_refund_no = %number, "a refund that had failed is made after all: compare the order's refunds with the wallet");
+        }
+        Ok(done)
+    }
+}
+
+impl At<'_> {
+    /// Whatever may have arrived is asked about first. What the wallet does not have is sent again, the same bytes.
+    async fn ask_then_send(&self, refund: Refund) -> Result<(), StepError> {
+        match self.ask(&refund).await {
+            Ok(RefundFound::Seen(seen)) if is_definite(&refund, &seen) => self.take_in(&refund, &seen).await,
+            Ok(_) if matches!(refund.state, RefundState::Sent | RefundState::Processing) => self.send(refund).await,
+            Ok(_) => self.unsettled(&refund, None).await,
+            Err(error) => self.unsettled(&refund, Some(error.to_string())).await,
+        }
+    }
+
+    async fn ask(&self, refund: &Refund) -> Result<RefundFound, GatewayError> {
+        let answer = self.gateway.refund_query(&refund.out_trade_no(), &refund.out_refund_no()).await;
+        self.steps.report(&self.permit, answer.as_ref().err());
+        answer
+    }
+
+    /// The send is recorded with its bytes, in the payment's turn, then made.
+    async fn send(&self, refund: Refund) -> Result<(), StepError> {
+        let frozen = match refund.frozen.clone().map_or_else(|| self.freeze(&refund), Ok) {
+            Ok(frozen) => frozen,
+            Err(why) => {
+                tracing::warn!(out_refund_no = %refund.out_refund_no(), why, "a refund cannot be put to the wallet");
+                return self.record(refund.id, RefundEvent::GivenUp { why }).await;
+            }
+        };
+        let recorded = RefundEvent::SendRecorded { frozen: frozen.clone() };
+        let Change::Done(refund) = self.change(&refund, recorded).await? else { return Ok(()) };
+        let answer = self.gateway.refund(&refund.out_trade_no(), &refund.out_refund_no(), &frozen).await;
+        self.steps.report(&self.permit, answer.as_ref().err());
+        match answer {
+            Ok(seen) if is_definite(&refund, &seen) => self.take_in(&refund, &seen).await,
+            Ok(_) => Ok(()),
+            Err(GatewayError::Refused { code, why: Refused::Order, .. } | GatewayError::AskFirst { code, .. }) => {
+                self.refused(&refund, code).await
+            }
+            Err(GatewayError::Refused { code, .. }) => {
+                tracing::error!(out_refund_no = %refund.out_refund_no(), code, "a refund waits for people: the balance or the account at the wallet");
+                self.again(&refund, code, PEOPLE_NEED.max(ask_again_in(refund.refusals))).await
+            }
+            Err(GatewayError::Busy { code, retry_in, .. }) => self.again(&refund, code, retry_in).await,
+            Err(error @ GatewayError::Unknown { .. }) => {
+                tracing::warn!(out_refund_no = %refund.out_refund_no(), %error, "a refund's outcome is unknown");
+                self.unsettled(&refund, Some(error.to_string())).await
+            }
+        }
+    }
+
+    fn freeze(&self, refund: &Refund) -> Result<Frozen, String> {
+        self.gateway.freeze_refund(&RefundAsk {
+            out_trade_no: refund.out_trade_no(),
+            out_refund_no: refund.out_refund_no(),
+            amount: refund.amount,
+            total: refund.total,
+            reason: refund.reason.clone(),
+            notify_url: self.steps.notify_url(&self.channel),
+        })
+    }
+
+    /// The wallet refused this send. The refund failed only if the wallet does not know it from an earlier one either.
+    async fn refused(&self, refund: &Refund, code: String) -> Result<(), StepError> {
+        tracing::warn!(out_refund_no = %refund.out_refund_no(), code, "the wallet refused a refund");
+        self.again(refund, code.clone(), PEOPLE_NEED.max(ask_again_in(refund.refusals))).await?;
+        match self.ask(refund).await {
+            Ok(RefundFound::Seen(seen)) if is_definite(refund, &seen) => self.take_in(refund, &seen).await,
+            Ok(_) => self.record(refund.id, RefundEvent::Refused { why: code }).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn again(&self, refund: &Refund, hint: String, again_in: Duration) -> Result<(), StepError> {
+        self.record(refund.id, RefundEvent::SendRefused { hint, again_in }).await
+    }
+
+    async fn unsettled(&self, refund: &Refund, hint: Option<String>) -> Result<(), StepError> {
+        // Not a fact: whoever was first set the next look.
+        self.change(refund, RefundEvent::Unsettled { hint }).await.map(drop)
+    }
+
+    async fn take_in(&self, refund: &Refund, seen: &RefundSeen) -> Result<(), StepError> {
+        match read(refund, seen, self.steps.now()) {
+            Ok(event) => self.record(refund.id, event).await,
+            Err(why) => {
+                tracing::error!(out_refund_no = %refund.out_refund_no(), why, "a wallet tells of another refund under this number");
+                self.unsettled(refund, Some(why)).await
+            }
+        }
+    }
+
+    async fn record(&self, id: RefundId, event: RefundEvent) -> Result<(), StepError> {
+        self.steps.record_refund(id, event).await.map(drop)
+    }
+
+    async fn change(&self, refund: &Refund, event: RefundEvent) -> Result<Change, StepError> {
+        let RefundStep::Moved(moved) = refund.apply(event, self.steps.now()) else { return Ok(Change::Left) };
+        match self.steps.commit_refund(&moved, self.steps.refund_spacing(refund.wallet)).await? {
+            RefundCommitted::Done => Ok(Change::Done(Box::new(moved.refund))),
+            RefundCommitted::Stale => Ok(Change::Left),
+            RefundCommitted::TooSoon { free_at } => {
+                self.steps.store.postpone_refund(refund.id, free_at).await?;
+                Ok(Change::Left)
+            }
+        }
+    }
+}
+
+/// Alipay's *processing* may mean anything, *never received* too; what stays so is sent again.
+fn is_definite(refund: &Refund, seen: &RefundSeen) -> bool {
+    !(refund.wallet == Wallet::Alipay && seen.status == RefundStatus::Processing)
+}
+
+/// What a wallet's word does to a refund. Errors: it is about other amounts than the row's.
+pub(super) fn read(refund: &Refund, seen: &RefundSeen, now: Timestamp) -> Result<RefundEvent, String> {
+    if let Some(other) = seen.amount.filter(|amount| *amount != refund.amount) {
+        return Err(format!("{} fen go back, {} fen were to", other.get(), refund.amount.get()));
+    }
+    if let Some(other) = seen.total.filter(|total| *total != refund.total) {
+        return Err(format!("of a payment of {} fen, not {} fen", other.get(), refund.total.get()));
+    }
+    let wallet_refund_no = seen.wallet_refund_no.clone();
+    Ok(match seen.status {
+        RefundStatus::Processing => RefundEvent::Accepted { wallet_refund_no },
+        RefundStatus::Success => RefundEvent::PaidBack { at: seen.at.unwrap_or(now), wallet_refund_no },
+        RefundStatus::Abnormal => RefundEvent::Undelivered { wallet_refund_no },
+        RefundStatus::Closed => RefundEvent::GivenUp { why: "the wallet closed it".to_owned() },
+    })
+}

@@ -1,0 +1,302 @@
+//! Refunds: inserted with their part of the payment set aside, then changed by one function.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Statement,
+    sea_query::{Expr, ExprTrait, Order as Sort},
+};
+
+use super::{
+    entity::{
+        attempts, merchant_events,
+        refunds::{ActiveModel, Column, Entity},
+    },
+    error::StoreError,
+    pool::{Kind, Store},
+    queries::LeaseToken,
+    refund_rows::{self as rows, refund},
+    run::Rows,
+};
+use crate::domain::{
+    event::MerchantEvent,
+    id::{AttemptNo, MerchantId, OrderId, RefundId, RefundNo},
+    order::Order,
+    refund::{Refund, RefundMoved},
+    time::Timestamp,
+};
+
+/// What became of a refund that was to be inserted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefundInserted {
+    New,
+    /// The merchant used this number before: here is that refund. Whether it is *the same* one, its fingerprint tells.
+    Exists(Box<Refund>),
+    /// Nothing was set aside: the payment has only so much left (fen), or as many refunds as it may have.
+    Exceeds {
+        left: i64,
+    },
+}
+
+/// One change of a refund, to be written whole or not at all.
+#[derive(Debug)]
+pub struct RefundCommit<'a> {
+    pub moved: &'a RefundMoved,
+    /// How far apart two sends about one payment must be.
+    pub spacing: Duration,
+    /// What the merchant is told of it, with the order it belongs to.
+    pub told: Option<(&'a Order, &'a MerchantEvent)>,
+    pub at: Timestamp,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "only a change that is done was written"]
+pub enum RefundCommitted {
+    Done,
+    /// Somebody was first; nothing was written. Load the refund again and decide again.
+    Stale,
+    /// The payment's last send is too near; nothing was written. A send is allowed then.
+    TooSoon {
+        free_at: Timestamp,
+    },
+}
+
+impl Store {
+    /// Sets a part of a payment aside and inserts the refund that has it, in one transaction: the sum of a payment's refunds
+    /// never passes what was paid, whatever races.
+    pub async fn insert_refund(&self, new: &Refund) -> Result<RefundInserted, StoreError> {
+        if let Some(found) = self.load_refund_by_no(new.merchant, &new.refund_no).await? {
+            return Ok(RefundInserted::Exists(Box::new(found)));
+        }
+        let amount = new.amount.get();
+        let reserve = attempts::Entity::update_many()
+            .col_expr(attempts::Column::RefundReservedFen, Expr::col(attempts::Column::RefundReservedFen).add(amount))
+            .col_expr(attempts::Column::RefundCount, Expr::col(attempts::Column::RefundCount).add(1))
+            .filter(payment(new.order, new.attempt))
+            .filter(attempts::Column::State.eq("paid"))
+            .filter(Expr::col(attempts::Column::RefundReservedFen).add(amount).lte(new.total.get()))
+            .filter(attempts::Column::RefundCount.lt(Refund::PER_PAYMENT_MAX))
+            .into_query();
+        let insert = Entity::insert(rows::new(new)).into_query();
+        let inserted = self.run_if(self.build(&reserve), vec![(self.build(&insert), Rows::One)]).await;
+        match inserted {
+            Ok(true) => Ok(RefundInserted::New),
+            // The whole transaction was rolled back, the part set aside with it: a double of this call was first.
+            Ok(false) | Err(StoreError::Conflict { .. }) => {
+                match self.load_refund_by_no(new.merchant, &new.refund_no).await? {
+                    Some(found) => Ok(RefundInserted::Exists(Box::new(found))),
+                    None => Ok(RefundInserted::Exceeds { left: self.refundable(new).await? }),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is left of a refund's payment, in fen.
+    async fn refundable(&self, refund: &Refund) -> Result<i64, StoreError> {
+        let select = attempts::Entity::find()
+            .select_only()
+            .column(attempts::Column::RefundReservedFen)
+            .filter(payment(refund.order, refund.attempt))
+            .filter(attempts::Column::State.eq("paid"))
+            .into_tuple::<i64>();
+        let row = self.read("attempts", |db| async move { select.one(&*db).await }).await?;
+        Ok(row.map_or(0, |reserved| std::cmp::Ord::max(refund.total.get() - reserved, 0)))
+    }
+
+    pub async fn load_refund(&self, id: RefundId) -> Result<Option<Refund>, StoreError> {
+        self.one_refund(Entity::find_by_id(id.to_string())).await
+    }
+
+    /// A refund by its merchant's number.
+    pub async fn load_refund_by_no(&self, merchant: MerchantId, no: &RefundNo) -> Result<Option<Refund>, StoreError> {
+        let select = Entity::find()
+            .filter(Column::MerchantId.eq(i64::from(merchant.0)))
+            .filter(Column::RefundNo.eq(no.as_str()));
+        self.one_refund(select).await
+    }
+
+    /// The refunds of an order, oldest first.
+    pub async fn refunds_of(&self, order: OrderId) -> Result<Vec<Refund>, StoreError> {
+        let select = Entity::find().filter(Column::OrderId.eq(order.to_string())).order_by_asc(Column::Id);
+        self.some_refunds(select).await
+    }
+
+    /// The newest refunds in these states (all without any), at most `limit`.
+    pub async fn list_refunds(&self, states: &[&str], limit: u64) -> Result<Vec<Refund>, StoreError> {
+        let mut select = Entity::find().order_by_desc(Column::Id).limit(limit);
+        if !states.is_empty() {
+            select = select.filter(Column::State.is_in(states.iter().copied()));
+        }
+        self.some_refunds(select).await
+    }
+
+    async fn one_refund(&self, select: Select<Entity>) -> Result<Option<Refund>, StoreError> {
+        self.read("refunds", |db| async move { select.one(&*db).await }).await?.map(refund).transpose()
+    }
+
+    async fn some_refunds(&self, select: Select<Entity>) -> Result<Vec<Refund>, StoreError> {
+        self.read("refunds", |db| async move { select.all(&*db).await }).await?.into_iter().map(refund).collect()
+    }
+
+    /// Writes a change of a refund: the only way to change one after its insert.
+    ///
+    /// One transaction, guarded by the state and version the change started from: the refund, and what its payment has set aside
+    /// and paid back, the event its merchant is told. A send also takes the payment's turn. After [`StoreError::Unavailable`] it may have been written or
+    /// not: load the refund again.
+    pub async fn commit_refund(&self, commit: RefundCommit<'_>) -> Result<RefundCommitted, StoreError> {
+        let RefundCommit { moved, spacing, told, at } = commit;
+        let to = &moved.refund;
+        let change = Entity::update_many()
+            .set(rows::changes(to))
+            .filter(Column::Id.eq(to.id.to_string()))
+            .filter(Column::State.eq(moved.from_state))
+            .filter(Column::Version.eq(moved.from_version))
+            .into_query();
+        let mut guards = vec![self.build(&change)];
+        if moved.sends {
+            let turn = attempts::Entity::update_many()
+                .set(attempts::ActiveModel { refund_sent_at: Set(Some(at.ms())), ..Default::default() })
+                .filter(payment(to.order, to.attempt))
+                .filter(
+                    Condition::any()
+                        .add(attempts::Column::RefundSentAt.is_null())
+                        .add(attempts::Column::RefundSentAt.lte(at.minus(spacing).ms())),
+                )
+                .into_query();
+            guards.push(self.build(&turn));
+        }
+        let mut then = Vec::new();
+        then.extend(self.shift(moved).map(|shift| (shift, Rows::One)));
+        if let Some((order, event)) = told {
+            then.push((self.earlier_news(order, event), Rows::Any));
+            then.extend(self.event_writes(order, event, at)?);
+        }
+        match self.run_if_all(guards, then).await? {
+            None => {
+                if told.is_some() {
+                    self.wake_senders();
+                }
+                Ok(RefundCommitted::Done)
+            }
+            Some(0) => Ok(RefundCommitted::Stale),
+            Some(_) => {
+                let sent_at = self.refund_sent_at(to).await?;
+                Ok(RefundCommitted::TooSoon { free_at: sent_at.unwrap_or(at).plus(spacing) })
+            }
+        }
+    }
+
+    /// A refund has one event. What was told of it before (not delivered, failed) is no longer so: the new event takes its place,
+    /// under a number of its own, so that whoever drops repeats hears it.
+    fn earlier_news(&self, order: &Order, event: &MerchantEvent) -> Statement {
+        let delete = merchant_events::Entity::delete_many()
+            .filter(merchant_events::Column::OrderId.eq(order.id.to_string()))
+            .filter(merchant_events::Column::Kind.eq(event.kind().as_str()))
+            .filter(merchant_events::Column::RefundNo.eq(event.refund_no()));
+        self.build(&delete.into_query())
+    }
+
+    /// The payment's part of a change. Not conditional: what a wallet says happened has happened.
+    fn shift(&self, moved: &RefundMoved) -> Option<Statement> {
+        let shift = moved.shift;
+        if shift == Default::default() {
+            return None;
+        }
+        let count = shift.reserved.signum();
+        let update = attempts::Entity::update_many()
+            .col_expr(
+                attempts::Column::RefundReservedFen,
+                Expr::col(attempts::Column::RefundReservedFen).add(shift.reserved),
+            )
+            .col_expr(attempts::Column::RefundedFen, Expr::col(attempts::Column::RefundedFen).add(shift.refunded))
+            .col_expr(attempts::Column::RefundCount, Expr::col(attempts::Column::RefundCount).add(count))
+            .filter(payment(moved.refund.order, moved.refund.attempt));
+        Some(self.build(&update.into_query()))
+    }
+
+    async fn refund_sent_at(&self, refund: &Refund) -> Result<Option<Timestamp>, StoreError> {
+        let select = attempts::Entity::find()
+            .select_only()
+            .column(attempts::Column::RefundSentAt)
+            .filter(payment(refund.order, refund.attempt))
+            .into_tuple::<Option<i64>>();
+        let row = self.read("attempts", |db| async move { select.one(&*db).await }).await?;
+        Ok(row.flatten().map(Timestamp::from_ms))
+    }
+
+    /// Takes up to `limit` refunds whose time has come, the oldest first; nobody else gets them for `lease_for`.
+    ///
+    /// UPDATE with the token, then SELECT by it. A lease ends with the next commit of the refund, or with its time.
+    pub async fn lease_due_refunds(
+        &self,
+        now: Timestamp,
+        lease_for: Duration,
+        limit: u64,
+        token: LeaseToken,
+    ) -> Result<Vec<RefundId>, StoreError> {
+        let is_due = || {
+            Condition::all()
+                .add(Column::NextAt.lte(now.ms()))
+                .add(Condition::any().add(Column::LeasedUntil.is_null()).add(Column::LeasedUntil.lte(now.ms())))
+        };
+        let mut update = Entity::update_many()
+            .set(ActiveModel {
+                lease_token: Set(Some(token.text())),
+                leased_until: Set(Some(now.plus(lease_for).ms())),
+                ..Default::default()
+            })
+            // Said again beside the subselect: a row that another took meanwhile is seen as it is now.
+            .filter(is_due())
+            .into_query();
+        if self.inner.kind == Kind::Mysql {
+            update.order_by(Column::NextAt, Sort::Asc).limit(limit);
+        } else {
+            let due = Entity::find()
+                .select_only()
+                .column(Column::Id)
+                .filter(is_due())
+                .order_by_asc(Column::NextAt)
+                .limit(limit)
+                .into_query();
+            update.and_where(Expr::col(Column::Id).in_subquery(due));
+        }
+        let taken = self.execute(self.build(&update)).await?;
+        if taken == 0 {
+            return Ok(Vec::new());
+        }
+        let select = Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::NextAt.lte(now.ms()))
+            .filter(Column::LeaseToken.eq(token.text()))
+            .order_by_asc(Column::NextAt)
+            .limit(taken)
+            .into_tuple::<String>();
+        let ids = self.read("refunds", |db| async move { select.all(&*db).await }).await?;
+        ids.iter().map(|id| RefundId::parse(id).map_err(|_| StoreError::corrupt("refunds", "id", id))).collect()
+    }
+
+    /// Nothing could be done about a refund: it is due again then, and its lease is over. Beside its versions.
+    pub async fn postpone_refund(&self, id: RefundId, until: Timestamp) -> Result<(), StoreError> {
+        let update = Entity::update_many()
+            .set(ActiveModel {
+                next_at: Set(Some(until.ms())),
+                lease_token: Set(None),
+                leased_until: Set(None),
+                ..Default::default()
+            })
+            .filter(Column::Id.eq(id.to_string()))
+            .filter(Column::NextAt.is_not_null());
+        self.execute(self.build(&update.into_query())).await?;
+        Ok(())
+    }
+}
+
+fn payment(order: OrderId, no: AttemptNo) -> Condition {
+    Condition::all()
+        .add(attempts::Column::OrderId.eq(order.to_string()))
+        .add(attempts::Column::No.eq(i32::from(no.get())))
+}

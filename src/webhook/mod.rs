@@ -1,0 +1,8 @@
+//! The merchants' side of events: one POST to an address that a stranger chose, and nothing reached that is not public.
+
+mod address;
+mod client;
+mod guard;
+
+pub use client::{Delivery, Told, Trouble, WebhookClient, WebhookSettings};
+pub use guard::{Lookup, Reach};

@@ -1,0 +1,246 @@
+//! Refunds: a payment's own reserve, one number one refund, and sends that keep their distance.
+
+use std::{collections::HashSet, time::Duration};
+
+use prepay::{
+    domain::{
+        attempt::Frozen,
+        event::{MerchantEvent, RefundNews},
+        id::RefundNo,
+        money::Fen,
+        order::{AnomalyKind, Handled, Order, OrderEvent},
+        refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
+        time::Timestamp,
+    },
+    store::{LeaseToken, RefundCommit, RefundCommitted, RefundInserted, Store},
+};
+
+use super::{
+    place::Place,
+    shop::{NOW, attempt, inserted, payment, secs, started, step},
+};
+
+async fn paid(store: &Store) -> Order {
+    let order = inserted(store).await;
+    let order = step(store, &order, started(1)).await;
+    step(store, &order, payment(1)).await
+}
+
+fn refund(order: &Order, no: &str, amount: i64) -> Refund {
+    let wish = RefundWish {
+        refund_no: RefundNo::parse(no).unwrap(),
+        fingerprint: [7; 32],
+        amount: Fen::new(amount).unwrap(),
+        reason: Some("七天无理由".into()),
+        notify_url: None,
+        initiator: Initiator::Merchant,
+    };
+    Refund::new(order, order.paying_attempt().unwrap(), wish, NOW)
+}
+
+fn sent() -> RefundEvent {
+    RefundEvent::SendRecorded {
+        frozen: Frozen { body: r#"{"reason":"七天"}"#.into(), notify_url: "https://us.example".into() },
+    }
+}
+
+/// Applies and commits an event; the refund loaded afterwards is the one that was meant.
+async fn happen(store: &Store, refund: &Refund, event: RefundEvent) -> Refund {
+    let RefundStep::Moved(moved) = refund.apply(event, NOW) else { panic!("the event changes nothing") };
+    let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: None, at: NOW };
+    assert_eq!(store.commit_refund(commit).await.unwrap(), RefundCommitted::Done);
+    let loaded = store.load_refund(refund.id).await.unwrap().unwrap();
+    assert_eq!(loaded, moved.refund);
+    loaded
+}
+
+async fn sums(place: &Place) -> (i64, i64, i64) {
+    let sum = |column: &'static str| async move { place.number(&format!("SELECT {column} FROM attempts")).await };
+    // Counted as rows: the column is a narrower integer than the others.
+    let count = place.number("SELECT COUNT(*) FROM refunds r WHERE r.state <> 'failed'").await;
+    assert_eq!(place.number(&format!("SELECT COUNT(*) FROM attempts WHERE refund_count = {count}")).await, 1);
+    (sum("refund_reserved_fen").await, sum("refunded_fen").await, count)
+}
+
+pub async fn every_state_of_a_refund_round_trips(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    let new = refund(&order, "R1", 700);
+    assert_eq!(store.insert_refund(&new).await.unwrap(), RefundInserted::New);
+    assert_eq!(store.load_refund_by_no(order.merchant, &new.refund_no).await.unwrap(), Some(new.clone()));
+    let row = happen(store, &new, sent()).await;
+    let row =
+        happen(store, &row, RefundEvent::SendRefused { hint: "余额".into(), again_in: Duration::from_secs(60) }).await;
+    let row = happen(store, &row, RefundEvent::Accepted { wallet_refund_no: Some("50".into()) }).await;
+    let row = happen(store, &row, RefundEvent::Undelivered { wallet_refund_no: None }).await;
+    assert_eq!(sums(&place).await, (700, 0, 1));
+    // Its part goes back with a failure, and is taken again when the wallet says it went out after all.
+    let row = happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
+    assert_eq!(sums(&place).await, (0, 0, 0));
+    let row = happen(store, &row, RefundEvent::PaidBack { at: secs(9), wallet_refund_no: None }).await;
+    assert_eq!(row.state, RefundState::Succeeded { at: secs(9) });
+    assert_eq!(sums(&place).await, (700, 700, 1));
+    assert_eq!(store.load_order(order.id).await.unwrap().unwrap().paying_attempt().unwrap().refunded.get(), 700);
+    assert_eq!(store.refunds_of(order.id).await.unwrap(), std::slice::from_ref(&row));
+    assert_eq!(store.list_refunds(&["succeeded"], 9).await.unwrap(), [row]);
+    assert_eq!(store.list_refunds(&["failed"], 9).await.unwrap(), []);
+}
+
+pub async fn refunds_at_once_never_pass_what_was_paid(place: Place) {
+    let order = paid(&place.store).await;
+    let part = order.amount.get() / 6 - 1;
+    let racing: Vec<_> = (0..20)
+        .map(|n| {
+            let (store, new) = (place.store.clone(), refund(&order, &format!("R{n}"), part));
+            tokio::spawn(async move { store.insert_refund(&new).await.unwrap() })
+        })
+        .collect();
+    let mut taken = 0;
+    for one in racing {
+        match one.await.unwrap() {
+            RefundInserted::New => taken += 1,
+            RefundInserted::Exceeds { left } => assert!(left < part, "{left}"),
+            RefundInserted::Exists(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(taken, 6);
+    assert_eq!(place.rows_of("refunds").await, 6);
+    assert_eq!(sums(&place).await, (6 * part, 0, 6));
+}
+
+pub async fn one_number_at_once_is_one_refund(place: Place) {
+    let order = paid(&place.store).await;
+    let racing: Vec<_> = (0..10)
+        .map(|_| {
+            let (store, new) = (place.store.clone(), refund(&order, "R1", 700));
+            tokio::spawn(async move { (new.id, store.insert_refund(&new).await.unwrap()) })
+        })
+        .collect();
+    let mut ids = HashSet::new();
+    for one in racing {
+        match one.await.unwrap() {
+            (id, RefundInserted::New) => ids.insert(id),
+            (_, RefundInserted::Exists(stored)) => ids.insert(stored.id),
+            (_, exceeds) => panic!("{exceeds:?}"),
+        };
+    }
+    assert_eq!(ids.len(), 1);
+    assert_eq!(sums(&place).await, (700, 0, 1));
+}
+
+pub async fn a_payment_has_fifty_refunds_at_most_and_an_unpaid_number_none(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    for n in 0..Refund::PER_PAYMENT_MAX {
+        assert_eq!(store.insert_refund(&refund(&order, &format!("R{n}"), 1)).await.unwrap(), RefundInserted::New);
+    }
+    let left = order.amount.get() - 50;
+    let one_more = refund(&order, "R50", 1);
+    assert_eq!(store.insert_refund(&one_more).await.unwrap(), RefundInserted::Exceeds { left });
+    let mut unpaid = refund(&order, "R51", 1);
+    unpaid.attempt = attempt(2).no;
+    assert_eq!(store.insert_refund(&unpaid).await.unwrap(), RefundInserted::Exceeds { left: 0 });
+}
+
+pub async fn sends_about_one_payment_keep_their_distance(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    let (one, two) = (refund(&order, "R1", 1), refund(&order, "R2", 1));
+    let send = |refund: &Refund, at: Timestamp| {
+        let RefundStep::Moved(moved) = refund.apply(sent(), at) else { panic!("it can be sent") };
+        async move {
+            let commit = RefundCommit { moved: &moved, spacing: Duration::from_secs(60), told: None, at };
+            store.commit_refund(commit).await.unwrap()
+        }
+    };
+    for refund in [&one, &two] {
+        assert_eq!(store.insert_refund(refund).await.unwrap(), RefundInserted::New);
+    }
+    assert_eq!(send(&one, secs(0)).await, RefundCommitted::Done);
+    assert_eq!(send(&two, secs(59)).await, RefundCommitted::TooSoon { free_at: secs(60) });
+    assert_eq!(store.load_refund(two.id).await.unwrap(), Some(two.clone()), "nothing was written");
+    assert_eq!(send(&one, secs(99)).await, RefundCommitted::Stale, "its version moved on");
+    assert_eq!(send(&two, secs(60)).await, RefundCommitted::Done, "a stale send takes no turn");
+}
+
+pub async fn a_due_refund_is_leased_once(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    let new = refund(&order, "R1", 1);
+    store.insert_refund(&new).await.unwrap();
+    let lease = |now| async move {
+        store.lease_due_refunds(now, Duration::from_secs(30), 10, LeaseToken::fresh()).await.unwrap()
+    };
+    assert_eq!(lease(secs(0)).await, [new.id]);
+    assert_eq!(lease(secs(1)).await, []);
+    assert_eq!(lease(secs(30)).await, [new.id], "its holder died");
+    store.postpone_refund(new.id, secs(40)).await.unwrap();
+    assert_eq!(lease(secs(39)).await, []);
+    assert_eq!(lease(secs(40)).await, [new.id]);
+    happen(store, &new, RefundEvent::PaidBack { at: NOW, wallet_refund_no: None }).await;
+    assert_eq!(lease(secs(4000)).await, []);
+}
+
+/// The wallet tells of the same second payment again and again.
+pub async fn an_anomaly_is_kept_once_and_decided_once(place: Place) {
+    let store = &place.store;
+    let order = inserted(store).await;
+    let order = step(store, &order, OrderEvent::CloseRequested).await;
+    assert_eq!(order.close_wanted_at, Some(NOW));
+    assert_eq!(order.state.name(), "closed", "nothing was payable");
+    place.sql("UPDATE orders SET state = 'waiting', close_wanted_at = NULL, closed_at = NULL").await;
+    let order = store.load_order(order.id).await.unwrap().unwrap();
+    let order = step(store, &order, started(1)).await;
+    let order = step(store, &order, payment(1)).await;
+    let other = || {
+        let OrderEvent::PaymentConfirmed { attempt, mut payment } = payment(1) else { unreachable!() };
+        payment.trade_no = prepay::domain::id::TradeNo::parse("4299").unwrap();
+        OrderEvent::PaymentConfirmed { attempt, payment }
+    };
+    let order = step(store, &order, other()).await;
+    step(store, &order, other()).await;
+    let due = store.due_anomalies(10).await.unwrap();
+    assert_eq!(due.len(), 1, "{due:?}");
+    assert_eq!((due[0].kind, due[0].handled), (AnomalyKind::SecondPayment, Handled::Due));
+    assert!(store.handle_anomaly(due[0].id, Handled::Person).await.unwrap());
+    assert!(!store.handle_anomaly(due[0].id, Handled::Kept).await.unwrap(), "decided already");
+    assert_eq!(store.due_anomalies(10).await.unwrap(), []);
+    assert_eq!(store.anomalies(order.id).await.unwrap()[0].handled, Handled::Person);
+}
+
+/// "Not delivered" was told; that it arrived after all is other news, under a number that nobody has dropped as a repeat.
+pub async fn a_refunds_later_news_takes_the_place_of_the_earlier(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    let new = refund(&order, "R1", 700);
+    store.insert_refund(&new).await.unwrap();
+    let mut row = happen(store, &new, sent()).await;
+    let mut told = Vec::new();
+    for event in [
+        RefundEvent::Undelivered { wallet_refund_no: None },
+        RefundEvent::PaidBack { at: secs(9), wallet_refund_no: None },
+    ] {
+        let RefundStep::Moved(moved) = row.apply(event, NOW) else { panic!("the event changes nothing") };
+        let event = MerchantEvent::Refunded(RefundNews {
+            refund_no: row.refund_no.to_string(),
+            amount: row.amount,
+            status: moved.refund.state.refund_status(),
+            notify_url: None,
+        });
+        let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: Some((&order, &event)), at: NOW };
+        assert_eq!(store.commit_refund(commit).await.unwrap(), RefundCommitted::Done);
+        row = moved.refund;
+        told.push((news(&place, &order, "ABNORMAL").await, news(&place, &order, "SUCCESS").await));
+    }
+    assert_eq!(told, [(1, 1), (0, 1)], "`payStatus` is SUCCESS all the time");
+    assert_eq!(news(&place, &order, "\"refundStatus\":\"SUCCESS\"").await, 1);
+}
+
+async fn news(place: &Place, order: &Order, what: &str) -> i64 {
+    let id = order.id;
+    place
+        .number(&format!(
+            "SELECT COUNT(*) FROM merchant_events WHERE order_id = '{id}' AND kind = 'REFUND' AND facts LIKE '%{what}%'"
+        ))
+        .await
+}
