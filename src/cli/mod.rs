@@ -14,6 +14,7 @@ mod channel;
 mod demo;
 mod desk;
 mod doctor;
+mod event;
 mod input;
 mod key;
 mod merchant;
@@ -77,6 +78,9 @@ enum Command {
     /// Money that goes back
     #[command(subcommand)]
     Refund(refund::RefundCommand),
+    /// What merchants are told, and where it does not arrive
+    #[command(subcommand)]
+    Event(event::EventCommand),
     /// Simulated wallets alone
     Simulator(simulator::SimulatorArgs),
     /// Everything on this machine, with simulated wallets and a page to pay on
@@ -120,7 +124,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::MiniProgram(_)
         | Command::Parked(_)
         | Command::Order(_)
-        | Command::Refund(_) => {
+        | Command::Refund(_)
+        | Command::Event(_) => {
             let desk = Desk::open(read.for_a_command()?).await?;
             let done = at_the_desk(&desk, cli.command).await;
             desk.close().await;
@@ -140,6 +145,7 @@ async fn at_the_desk(desk: &Desk, command: Command) -> anyhow::Result<()> {
         Command::Parked(command) => parked::run(desk, command).await,
         Command::Order(command) => order::run(desk, command).await,
         Command::Refund(command) => refund::run(desk, command).await,
+        Command::Event(command) => event::run(desk, command).await,
         _ => Ok(()),
     }
 }

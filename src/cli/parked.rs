@@ -90,10 +90,11 @@ async fn show(desk: &Desk, id: &str) -> anyhow::Result<()> {
         print::line(format_args!("order: {order}"))?;
     }
     print::line(format_args!("body, masked: {}", row.body_masked))?;
-    Ok(match why_not(&row) {
+    match why_not(&row) {
         Some(why) => print::line(format_args!("cannot be applied again: {why}"))?,
         None => print::line(format_args!("once the reason is gone: `prepay parked apply {}`", row.id))?,
-    })
+    }
+    Ok(())
 }
 
 /// Why a message is not for sending again. `None`: it is.

@@ -45,6 +45,11 @@ pub enum ApiError {
     /// 409 / 2109
     #[error("该订单的退款次数已达上限")]
     TooManyRefunds,
+    #[error("通知不存在")]
+    NoSuchNotification,
+    /// 409 / 2107
+    #[error("订单关闭后已支付成功，该关单通知已撤回，不能重发")]
+    Withdrawn,
     /// 404
     #[error("接口不存在")]
     NoSuchCall,
@@ -83,6 +88,8 @@ impl ApiError {
             Self::OtherRefund(_) => (StatusCode::CONFLICT, "2107"),
             Self::NotPaid(_) => (StatusCode::CONFLICT, "2108"),
             Self::Exceeds(_) | Self::TooManyRefunds => (StatusCode::CONFLICT, "2109"),
+            Self::NoSuchNotification => (StatusCode::NOT_FOUND, "2104"),
+            Self::Withdrawn => (StatusCode::CONFLICT, "2107"),
             Self::NoSuchCall => (StatusCode::NOT_FOUND, "1008"),
             Self::OtherContent(_) => (StatusCode::CONFLICT, "2107"),
             Self::TooOften => (StatusCode::TOO_MANY_REQUESTS, "3005"),

@@ -30,6 +30,7 @@ mod error;
 mod fields;
 pub mod keyring;
 mod links;
+mod notifications;
 mod notify;
 mod orders;
 mod page;

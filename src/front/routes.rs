@@ -8,7 +8,7 @@ use poem::{
     http::{Method, StatusCode},
 };
 
-use super::{Front, answer, close, error::ApiError, notify::notify, orders, page, pay, refunds};
+use super::{Front, answer, close, error::ApiError, notifications, notify::notify, orders, page, pay, refunds};
 use crate::domain::{id::AccountId, wallet::Wallet};
 
 /// Every route of a front.
@@ -89,6 +89,11 @@ async fn api(front: &Arc<Front>, request: Request) -> Response {
         ("POST", ["orders", order_no, "close"]) => close::close(front, order_no, request, &trace_id).await,
         ("POST", ["refunds"]) => refunds::create(front, request, &trace_id).await,
         ("GET", ["refunds", refund_no]) => refunds::get(front, refund_no, request, &trace_id).await,
+        ("GET", ["orders", order_no, "notifications"]) => {
+            notifications::of_order(front, order_no, request, &trace_id).await
+        }
+        ("POST", ["notifications", "resend"]) => notifications::resend_many(front, request, &trace_id).await,
+        ("POST", ["notifications", id, "resend"]) => notifications::resend(front, id, request, &trace_id).await,
         _ => Err(ApiError::NoSuchCall),
     };
     answered.unwrap_or_else(|error| error.into_response(&trace_id, front.clock.now())).into_response()

@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const STATEMENT_MAX_S: u32 = 1_800;
 
 /// "prepay" in ASCII. PostgreSQL's advisory locks are per database.
-const POSTGRES_LOCK: i64 = 0x0070_7265_7061_79;
+const POSTGRES_LOCK: i64 = 0x7072_6570_6179;
 /// MySQL's are per server, and their names 64 characters at most.
 const MYSQL_LOCK: &str = "CONCAT('prepay.migrate.', SHA1(DATABASE()))";
 

@@ -25,6 +25,7 @@ async fn the_commands() {
       parked        Messages that were set aside for a person
       order         Orders, to look into and to close
       refund        Money that goes back
+      event         What merchants are told, and where it does not arrive
       simulator     Simulated wallets alone
       demo          Everything on this machine, with simulated wallets and a page to pay on
 

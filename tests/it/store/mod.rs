@@ -55,7 +55,16 @@ on_every_database! {
         a_commit_of_a_missing_attempt_writes_nothing;
     events:
         a_payment_writes_one_event_with_its_commit,
-        a_late_payment_withdraws_the_close_that_was_not_delivered;
+        a_late_payment_withdraws_the_close_that_was_not_delivered,
+        a_second_payment_writes_no_second_event,
+        every_endpoint_has_its_turn_and_none_has_all_places,
+        the_events_of_an_order_go_out_in_sequence,
+        a_late_report_changes_nothing,
+        a_close_on_its_way_when_the_payment_comes_is_not_sent_again,
+        a_paused_endpoint_is_tried_by_one_event_at_a_time,
+        a_person_pauses_an_endpoint_and_its_events_are_not_given_up,
+        events_are_sent_again_by_number_and_by_span,
+        no_event_is_leased_twice;
     corrupt:
         a_row_that_cannot_be_read_is_named;
     exchanges:

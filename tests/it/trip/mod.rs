@@ -5,9 +5,11 @@ mod bad_input;
 mod basics;
 mod broker_away;
 mod caller;
-mod forgeries;
 mod closes;
+mod events;
+mod forgeries;
 pub mod harness;
+mod inbox;
 mod invariants;
 mod late_money;
 mod modes;
@@ -132,6 +134,15 @@ on_every_place! {
         keys_are_rotated_and_each_is_checked_as_its_record_says,
         an_address_list_lets_in_whom_it_names,
         an_address_list_is_judged_by_what_our_own_proxies_say,
+        ;
+    events:
+        a_payment_is_told_signed_within_a_second,
+        a_close_is_told,
+        secrets_are_rotated_and_nothing_goes_out_unsigned,
+        a_silent_endpoint_delays_no_other,
+        a_failing_endpoint_is_paused_and_resumes,
+        a_restart_in_the_middle_of_a_delivery_tells_again_under_the_same_id,
+        after_its_last_try_an_event_is_parked_and_can_be_sent_again,
         ;
     notices:
         a_notice_pays_and_its_repeats_change_nothing,
