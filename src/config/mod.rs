@@ -89,6 +89,7 @@ pub struct FrontPart {
     pub order_per_second: NonZeroU32,
     pub order_burst: NonZeroU32,
     pub trusted_proxies: Proxies,
+    /// For demo and tests: merchants may be on this machine or network, without TLS. The scheduler reads it too.
     pub allow_private_notify_urls: bool,
 }
 

@@ -70,6 +70,8 @@ async fn enrol_in(store: &Store, data: &Data, simulator: &Simulator) -> anyhow::
     }
     let key_id = KeyId::parse(format!("demo-{}", alphanumerics::<12>()))?;
     let secret = enroller.hmac_key(merchant, &key_id).await?;
+    // Nothing is told unsigned; the demo merchant believes its own machine without checking.
+    enroller.webhook_key(merchant, &KeyId::parse(format!("hook-{}", alphanumerics::<12>()))?).await?;
     Ok(Enrolled {
         customer_no,
         key_id,

@@ -70,7 +70,7 @@ impl EventKind {
 pub enum EventState {
     /// It goes out when its time comes and the earlier events of its order are no longer under way.
     Pending,
-    /// Its endpoint is paused: it waits for the endpoint, not for a time.
+    /// Its endpoint is paused, or has much to take already: it waits for the endpoint, not for a time.
     Held,
     /// The merchant accepted it.
     Delivered,

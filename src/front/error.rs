@@ -45,6 +45,7 @@ pub enum ApiError {
     /// 409 / 2109
     #[error("该订单的退款次数已达上限")]
     TooManyRefunds,
+    /// 404 / 2104
     #[error("通知不存在")]
     NoSuchNotification,
     /// 409 / 2107

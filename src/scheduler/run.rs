@@ -73,7 +73,10 @@ pub async fn run(
     let events = deliver_due(deliverer.clone(), settings.clone(), soft.clone(), hard.clone());
     let endpoints = every(Deliverer::TENDED_EVERY, &soft, || deliverer.tend_endpoints());
     let keys = every(settings.keys_every, &soft, || refresh_keys(&steps));
-    let sweeps = every(settings.sweep_every, &soft, || sweep(&steps, settings.outcomes_kept));
+    let sweeps = every(settings.sweep_every, &soft, || async {
+        sweep(&steps, settings.outcomes_kept).await;
+        deliverer.give_up_overdue().await;
+    });
     let expiries = every(settings.expiries_every, &soft, || close_expired(&steps));
     let all = async { tokio::join!(questions, refunds, anomalies, events, endpoints, keys, sweeps, expiries) };
     tokio::select! {

@@ -39,6 +39,9 @@ impl Default for DeliverySettings {
     }
 }
 
+/// Rows that one statement moves.
+const ROWS_AT_ONCE: u64 = 1_000;
+
 /// Sends events. Cheap to clone.
 #[derive(Clone)]
 pub struct Deliverer {
@@ -164,21 +167,14 @@ impl Deliverer {
         Some(now.plus(jittered.max(asked)))
     }
 
-    /// Puts aside what is due for paused endpoints, lets out what waits for one that answers again, and gives up what is a day
-    /// old.
+    /// Puts aside what is due for paused endpoints, and lets out what waits for one that answers again.
     pub async fn tend_endpoints(&self) {
-        const ROWS_AT_ONCE: u64 = 1_000;
         let (store, now) = (&self.store, self.clock.now());
         let tended = async {
             while store.hold_paused_events(now, ROWS_AT_ONCE).await? == ROWS_AT_ONCE {}
+            store.hold_excess_events(now, ROWS_AT_ONCE).await?;
             if store.release_held_events(ROWS_AT_ONCE / 2).await? > 0 {
-                store.ring_senders();
-            }
-            let overdue = now.minus(GIVEN_UP_AFTER / self.settings.speed_up.get());
-            let parked = store.park_overdue_events(overdue, now, ROWS_AT_ONCE).await?;
-            if parked > 0 {
-                metrics::counter!("prepay_events_total", "outcome" => "parked").increment(parked);
-                tracing::error!(parked, "events are parked whose endpoints were paused for a day");
+                store.wake_senders();
             }
             let oldest = store.oldest_due_event(now).await?;
             let age = oldest.map_or(Duration::ZERO, |due_at| now.since(due_at));
@@ -187,6 +183,22 @@ impl Deliverer {
         };
         if let Err(error) = tended.await {
             tracing::warn!(%error, "merchants' endpoints cannot be looked after");
+        }
+    }
+
+    /// Parks what waits for its endpoint, or behind others, longer than its schedule lasts.
+    pub async fn give_up_overdue(&self) {
+        let now = self.clock.now();
+        let overdue = now.minus(GIVEN_UP_AFTER / self.settings.speed_up.get());
+        loop {
+            match self.store.park_overdue_events(overdue, now, ROWS_AT_ONCE).await {
+                Ok(0) => return,
+                Ok(parked) => {
+                    metrics::counter!("prepay_events_total", "outcome" => "parked").increment(parked);
+                    tracing::error!(parked, "events are parked whose endpoints did not answer for a day");
+                }
+                Err(error) => return tracing::warn!(%error, "overdue events cannot be looked for"),
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{StepError, Steps};
 use crate::{
     domain::{
-        id::AttemptNo,
+        id::{AttemptNo, OutTradeNo},
         money::Fen,
         order::{AnomalyKind, Handled, Order},
         refund::{Initiator, Refund, RefundWish},
@@ -17,18 +17,31 @@ impl Steps {
     ///
     /// Errors: [`StepError`]; it stays due.
     pub async fn decide_anomaly(&self, anomaly: &AnomalyRow) -> Result<(), StepError> {
-        let Some(order) = self.order(anomaly.order).await? else { return Ok(()) };
-        let Some(merchant) = self.store.merchant(order.merchant).await? else { return Ok(()) };
-        let mut handled = merchant.policies.decide(&order, anomaly.attempt, anomaly.kind, &anomaly.detail);
-        if handled == Handled::Refunded && !self.refund_by_policy(&order, anomaly.attempt, anomaly.kind).await? {
-            handled = Handled::Person;
-        }
+        let handled = match self.decide(anomaly).await {
+            // What cannot be read is not read again every second, in the way of the rest.
+            Err(StepError::Hopeless(why)) => {
+                tracing::error!(order.id = %anomaly.order, why, "unexpected money waits for a person");
+                Handled::Person
+            }
+            decided => decided?,
+        };
         if self.store.handle_anomaly(anomaly.id, handled).await? {
-            let (number, kind) = (order.out_trade_no(anomaly.attempt), anomaly.kind.as_str());
+            let number = OutTradeNo { order: anomaly.order, attempt: anomaly.attempt };
+            let kind = anomaly.kind.as_str();
             tracing::warn!(out_trade_no = %number, kind, handled = handled.as_str(), "unexpected money was decided on");
             metrics::counter!("prepay_anomalies_total", "kind" => kind, "handled" => handled.as_str()).increment(1);
         }
         Ok(())
+    }
+
+    async fn decide(&self, anomaly: &AnomalyRow) -> Result<Handled, StepError> {
+        let Some(order) = self.order(anomaly.order).await? else { return Ok(Handled::Person) };
+        let Some(merchant) = self.store.merchant(order.merchant).await? else { return Ok(Handled::Person) };
+        let handled = merchant.policies.decide(&order, anomaly.attempt, anomaly.kind, &anomaly.detail);
+        if handled == Handled::Refunded && !self.refund_by_policy(&order, anomaly.attempt, anomaly.kind).await? {
+            return Ok(Handled::Person);
+        }
+        Ok(handled)
     }
 
     /// Gives back all that is left of a payment, once. False: it has had as many refunds as it may.

@@ -214,7 +214,7 @@ impl Registry {
             let place = Place { table: "merchant_keys", column: "secret", row: &row };
             secrets.push(self.vault.open(place, secret).map_err(|error| error.to_string())?);
         }
-        Ok(WebhookSigner::new(secrets.iter().map(|secret| secrecy::ExposeSecret::expose_secret(secret))))
+        Ok(WebhookSigner::new(secrets.iter().map(secrecy::ExposeSecret::expose_secret)))
     }
 
     async fn code_hash_key(&self) -> Result<Option<CodeHashKey>, RegistryError> {

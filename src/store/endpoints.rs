@@ -1,7 +1,7 @@
 //! Endpoints that fail: paused, tried by one event at a time, and resumed.
 //!
-//! What is due for a paused endpoint is *held*: it leaves the queue that every look goes through, and comes back a part at a
-//! time once the endpoint answers.
+//! What is due for a paused endpoint, or beyond what a slow one will take soon, is *held*: it leaves the queue that every look
+//! goes through, and comes back a part at a time.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use sea_orm::{
 };
 
 use super::{
-    deliveries::{CHUNK, DueEvent, EARLIER, EndpointId, filled_up},
+    deliveries::{CHUNK, DueEvent, EARLIER, EndpointId, filled_up, free},
     entity::{endpoints, merchant_events},
     error::StoreError,
     merchant_events::endpoint,
@@ -122,6 +122,44 @@ impl Store {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let ids = self.event_ids(sql, [now.ms().into(), now.ms().into(), limit.into()]).await?;
         self.move_events(&ids, EventState::Pending, EventState::Held).await
+    }
+
+    /// Holds what is due for an endpoint beyond twice `keep`, the newest first, until `keep` are left: a long queue of one
+    /// merchant must not make every look at the others' slow. Answers how many.
+    pub async fn hold_excess_events(&self, now: Timestamp, keep: u64) -> Result<u64, StoreError> {
+        use merchant_events::{Column, Entity};
+
+        let due = || Column::State.eq(EventState::Pending.as_str()).and(Column::NextAt.lte(now.ms()));
+        let crowded = Entity::find()
+            .select_only()
+            .column(Column::Endpoint)
+            .column_as(Column::Id.count(), "waiting")
+            .filter(due())
+            .group_by(Column::Endpoint)
+            .having(Column::Id.count().gt(i64::try_from(2 * keep).unwrap_or(i64::MAX)))
+            .into_tuple::<(String, i64)>();
+        let mut held = 0;
+        for (endpoint, waiting) in self.read("merchant_events", |db| async move { crowded.all(&*db).await }).await? {
+            let one = Entity::find().filter(Column::Endpoint.eq(&endpoint)).filter(due());
+            let one = self.read("merchant_events", |db| async move { one.one(&*db).await }).await?;
+            let Some(one) = one else { continue };
+            // Only a known endpoint's events are let out again.
+            let merchant =
+                rows::merchant_id(one.merchant_id).map_err(|column| column.of("merchant_events", &one.id))?;
+            self.know_endpoint(merchant, &one.url, now).await?;
+            let newest = Entity::find()
+                .select_only()
+                .column(Column::Id)
+                .filter(Column::Endpoint.eq(endpoint))
+                .filter(due())
+                .filter(free(now))
+                .order_by_desc(Column::NextAt)
+                .limit(u64::try_from(waiting).unwrap_or(0).saturating_sub(keep))
+                .into_tuple::<String>();
+            let ids = self.read("merchant_events", |db| async move { newest.all(&*db).await }).await?;
+            held += self.move_events(&ids, EventState::Pending, EventState::Held).await?;
+        }
+        Ok(held)
     }
 
     /// Lets up to `per_endpoint` held events go out for each endpoint that is not paused, as long as no more than that wait

@@ -118,14 +118,9 @@ impl Store {
         Ok(self.build(&insert))
     }
 
-    /// An event was committed: whoever sends events in this process need not wait for its next look.
-    pub(in crate::store) fn wake_senders(&self) {
+    /// There may be something to send that nobody in this process saw yet: an event was committed.
+    pub fn wake_senders(&self) {
         self.inner.events_written.notify_one();
-    }
-
-    /// As after a commit: there may be something to send that nobody saw yet.
-    pub fn ring_senders(&self) {
-        self.wake_senders();
     }
 
     /// Returns when this process has committed an event, perhaps one that was sent meanwhile. Cancel safe.

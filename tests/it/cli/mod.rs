@@ -5,6 +5,7 @@ mod alipay_modes;
 mod broker;
 pub mod deployment;
 mod enrolment;
+mod events;
 mod help;
 mod migrating;
 mod parked;

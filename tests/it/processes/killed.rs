@@ -1,15 +1,17 @@
-//! A process that is killed in the middle of an order.
+//! A process that is killed in the middle of an order, or of telling its merchant.
 
 mod on_sqlite {
     mod on_embedded {
-        use simulator::{Call, Event, Fault, FaultKind, Wallet};
+        use serde_json::{Value, json};
+        use simulator::{Call, Event, Fault, FaultKind, Wallet, wechat::Press};
 
         use crate::{
             cli::deployment::Deployment,
             processes::{fleet::payable_by_order, phones::until_parameters},
             trip::{
                 harness::{free_addr, until},
-                shop::pay_info,
+                inbox::Inbox,
+                shop::{order_body, pay_info},
             },
         };
 
@@ -64,14 +66,17 @@ mod on_sqlite {
             let mut enrolled = at.enrol().await;
             enrolled.shop.base_url = format!("http://{public}");
             let shop = enrolled.shop.clone();
-            at.sim.wechat().set_switches(|switches| (switches.refund_notices, switches.refund_spacing_ms) = (false, 0));
+            at.sim.wechat().set_switches(|switches| switches.refund_spacing_ms = 0);
             let mut serve = at.start("serve", Some(public), &[]);
             serve.until_ready().await;
             let phone = reqwest::Client::builder().no_proxy().build().unwrap();
             let asked = |number: &str| at.sim.ledger().refunds_of(number);
-            for (order_no, kind) in
-                [("A1", FaultKind::HangAfter { ms: 60_000 }), ("A2", FaultKind::HangBefore { ms: 60_000 })]
-            {
+            for (order_no, notices, kind) in [
+                // Nobody tells: only whoever asks hears of it.
+                ("A1", false, FaultKind::HangAfter { ms: 60_000 }),
+                ("A2", true, FaultKind::HangBefore { ms: 60_000 }),
+            ] {
+                at.sim.wechat().set_switches(|switches| switches.refund_notices = notices);
                 let order = shop.new_order(order_no).await;
                 let appid = &enrolled.wechat_app.appid;
                 let openid = at.sim.wechat().new_openid(appid);
@@ -100,6 +105,46 @@ mod on_sqlite {
                 assert_eq!(shop.order(order_no).await["refundedAmount"], 700);
             }
             assert_eq!(serve.terminate().await, 0, "{}", serve.logged());
+            at.stop().await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn the_merchant_is_told_by_the_next_process() {
+            let mut at = Deployment::empty().await;
+            let (public, inbox) = (free_addr(), Inbox::open().await);
+            inbox.is_silent();
+            at.set("PREPAY_BROKER__URL", "embedded");
+            at.set("PREPAY_FRONT__PUBLIC_URL", format!("http://{public}"));
+            at.set("PREPAY_FRONT__ALLOW_PRIVATE_NOTIFY_URLS", "true");
+            at.set_up().await;
+            let mut enrolled = at.enrol().await;
+            at.ok(&["merchant", "key", "add", "C1", "--webhook"]).await;
+            enrolled.shop.base_url = format!("http://{public}");
+            let mut serve = at.start("serve", Some(public), &[]);
+            serve.until_ready().await;
+            let mut body = order_body("A1");
+            body["notifyUrl"] = json!(inbox.url);
+            let order = enrolled.shop.create(&body).await;
+            let openid = at.sim.wechat().new_openid(&enrolled.wechat_app.appid);
+            let code = at.sim.wechat().new_code(&enrolled.wechat_app.appid, &openid);
+            let body = json!({ "payInfo": pay_info(&order, "WECHAT"), "code": code });
+            let phone = reqwest::Client::builder().no_proxy().build().unwrap();
+            let answer = phone.post(format!("http://{public}/pay")).json(&body).send().await.unwrap();
+            let answer: Value = answer.json().await.unwrap();
+            at.sim.wechat().request_payment(&answer["data"], &openid, Press::Pay).unwrap();
+
+            let first = inbox.until_heard(1).await.remove(0);
+            serve.kill().await;
+            inbox.says(200);
+            let mut next = at.start("serve", Some(public), &[]);
+            next.until_ready().await;
+            let second = inbox.until_heard(2).await.remove(1);
+            assert_eq!((&second.id, &second.body), (&first.id, &first.body));
+            until("the delivery is written down", || async { at.ok(&["event", "list"]).await.contains("delivered") })
+                .await;
+            assert_eq!(next.terminate().await, 0, "{}", next.logged());
+            assert!(!next.logged().contains(&first.signature), "{}", next.logged());
+            at.assert_no_secret_printed();
             at.stop().await;
         }
     }

@@ -273,3 +273,25 @@ pub async fn no_event_is_leased_twice(place: Place) {
     let seen = seen.lock().await;
     assert_eq!((seen.len(), seen.iter().collect::<HashSet<_>>().len()), (ALL, ALL));
 }
+
+pub async fn a_long_queue_of_one_endpoint_is_held_and_let_out_in_parts(place: Place) {
+    let store = &place.store;
+    for n in 0..9 {
+        paid(store, 1, &format!("https://a.example/{n}")).await;
+    }
+    for n in 0..4 {
+        paid(store, 2, &format!("https://a.example/{n}")).await;
+    }
+    assert_eq!(store.hold_excess_events(secs(1), 5).await.unwrap(), 0, "that is not long");
+    assert_eq!(store.hold_excess_events(secs(1), 2).await.unwrap(), 7);
+    let due = lease(store, 1, 100, WIDE).await;
+    assert_eq!(due.len(), 6);
+    assert_eq!(store.lease_probes(secs(1), LEASE, 10).await.unwrap(), [], "nothing is wrong with it");
+    assert_eq!(store.release_held_events(3).await.unwrap(), 1, "two are on their way");
+    for event in &due {
+        record(store, event, TryEnd::Accepted, 2).await;
+    }
+    assert_eq!(store.release_held_events(3).await.unwrap(), 2);
+    assert_eq!(lease(store, 3, 100, WIDE).await.len(), 3);
+    assert_eq!(store.release_held_events(100).await.unwrap(), 4);
+}

@@ -14,7 +14,7 @@ mod queries;
 mod refunds;
 mod registry;
 mod schema;
-mod shop;
+pub mod shop;
 mod stuck;
 
 /// Makes one module per database, each with all tests: `on_sqlite::name`, `on_postgres::name`, `on_mariadb::name`.
@@ -64,6 +64,7 @@ on_every_database! {
         a_paused_endpoint_is_tried_by_one_event_at_a_time,
         a_person_pauses_an_endpoint_and_its_events_are_not_given_up,
         events_are_sent_again_by_number_and_by_span,
+        a_long_queue_of_one_endpoint_is_held_and_let_out_in_parts,
         no_event_is_leased_twice;
     corrupt:
         a_row_that_cannot_be_read_is_named;

@@ -60,12 +60,18 @@ pub async fn merchants_and_their_keys(place: Place) {
     };
     store.insert_merchant_key(&hmac).await.unwrap();
     store.insert_merchant_key(&rsa).await.unwrap();
+    let webhook = MerchantKey {
+        key_id: key_id("w1"),
+        material: KeyMaterial::Webhook { secret: Sealed::from_text("s1.back.AAAA") },
+        ..hmac.clone()
+    };
+    store.insert_merchant_key(&webhook).await.unwrap();
     assert!(matches!(store.insert_merchant_key(&rsa).await, Err(StoreError::Conflict { .. })));
-    assert_eq!(store.merchant_keys(id).await.unwrap(), [hmac.clone(), rsa.clone()]);
+    assert_eq!(store.merchant_keys(id).await.unwrap(), [hmac.clone(), rsa.clone(), webhook.clone()]);
     assert!(store.set_merchant_key_live(id, &key_id("k2"), false).await.unwrap());
     assert!(!store.set_merchant_key_live(id, &key_id("K2"), false).await.unwrap());
-    assert_eq!(store.all_merchant_keys().await.unwrap(), [hmac, MerchantKey { live: false, ..rsa }]);
-    assert_eq!(store.registry_stamp().await.unwrap(), 6);
+    assert_eq!(store.all_merchant_keys().await.unwrap(), [hmac, MerchantKey { live: false, ..rsa }, webhook]);
+    assert_eq!(store.registry_stamp().await.unwrap(), 7);
 }
 
 pub async fn accounts_and_mini_programs(place: Place) {

@@ -9,7 +9,7 @@ mod closes;
 mod events;
 mod forgeries;
 pub mod harness;
-mod inbox;
+pub mod inbox;
 mod invariants;
 mod late_money;
 mod modes;
@@ -178,6 +178,7 @@ on_every_place! {
         an_abnormal_refund_is_seen_and_repaired,
         a_refund_that_the_wallet_closed_fails_and_gives_its_part_back,
         a_refund_nobody_hears_of_is_found_by_asking,
+        a_word_about_another_amount_settles_nothing,
         what_is_wrong_with_a_refund_is_told_and_nothing_is_set_aside,
         ;
     closes:

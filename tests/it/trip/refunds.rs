@@ -22,7 +22,7 @@ use super::{
 
 impl World {
     /// An order that is paid, and whose merchant knows it.
-    pub async fn paid_order(&self, order_no: &str, side: Side) -> Value {
+    pub async fn paid_by(&self, order_no: &str, side: Side) -> Value {
         let (order, person) = (self.shop.new_order(order_no).await, self.person(side));
         let data = self.tap_ready(&order, &person).await;
         self.press_pay(&data, &person).await.unwrap();
@@ -73,7 +73,7 @@ impl World {
 
 pub async fn a_paid_order_is_refunded_in_parts_and_no_fen_more(world: World) -> World {
     for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
-        let order = world.paid_order(order_no, side).await;
+        let order = world.paid_by(order_no, side).await;
         let [one, two, three] = [1, 2, 3].map(|n| format!("{order_no}-R{n}"));
         let first = world.refund_taken(&one, order_no, 500).await;
         assert_eq!((&first["duplicate"], &first["initiator"]), (&json!(false), &json!("MERCHANT")));
@@ -107,10 +107,11 @@ pub async fn a_refund_whose_answer_was_lost_happens_once(world: World) -> World 
         ("A1", Side::Wechat, FaultKind::LoseAnswer),
         ("A2", Side::Wechat, FaultKind::FrequencyLimitedAfter),
         ("A3", Side::Wechat, FaultKind::FailAfter { status: 500, code: "SYSTEM_ERROR".into() }),
+        ("A6", Side::Wechat, FaultKind::WrongAmount { fen: 1 }),
         ("A4", Side::Alipay, FaultKind::LoseAnswer),
         ("A5", Side::Alipay, FaultKind::WrongSignature),
     ] {
-        let order = world.paid_order(order_no, side).await;
+        let order = world.paid_by(order_no, side).await;
         world.sim.wechat().set_switches(|switches| switches.refund_notices = false);
         let fault = world.fault(side, Call::Refund, &order, kind.clone());
         let refund_no = format!("{order_no}-R1");
@@ -129,23 +130,22 @@ pub async fn a_refund_whose_answer_was_lost_happens_once(world: World) -> World 
 
 pub async fn a_refund_that_never_arrived_is_sent_again_with_the_same_bytes(world: World) -> World {
     for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
-        let order = world.paid_order(order_no, side).await;
+        let order = world.paid_by(order_no, side).await;
         let fault = world.fault(side, Call::Refund, &order, FaultKind::HtmlBefore);
-        let answer = world.refund_taken("R", order_no, 700).await;
+        let answer = world.refund_taken(order_no, order_no, 700).await;
         assert_eq!(answer["refundStatus"], "PROCESSING", "{answer:#}");
         assert_eq!(world.sim.faults().struck(fault), 1);
-        world.hurried(world.until_refund("R", "SUCCESS")).await;
+        world.hurried(world.until_refund(order_no, "SUCCESS")).await;
         let out_refund_no = answer["serialNo"].as_str().unwrap();
         let ledger = world.sim.ledger();
         assert_eq!(ledger.refund_bodies_of(&number(&order, 1), out_refund_no), 1);
         assert_eq!(ledger.refunded(&number(&order, 1)).len(), 1);
-        world.place.sql("UPDATE refunds SET refund_no = 'R-done'").await;
     }
     world
 }
 
 pub async fn a_refund_without_balance_waits_and_goes_on(world: World) -> World {
-    world.paid_order("A1", Side::Wechat).await;
+    world.paid_by("A1", Side::Wechat).await;
     let mchid = &world.wechat.merchant.mchid;
     world.sim.wechat().set_balance(mchid, Some(100));
     let answer = world.refund_taken("R1", "A1", 700).await;
@@ -158,7 +158,7 @@ pub async fn a_refund_without_balance_waits_and_goes_on(world: World) -> World {
 }
 
 pub async fn an_abnormal_refund_is_seen_and_repaired(world: World) -> World {
-    world.paid_order("A1", Side::Wechat).await;
+    world.paid_by("A1", Side::Wechat).await;
     world.sim.wechat().set_switches(|switches| switches.refund_ending = RefundEnding::Abnormal);
     let answer = world.refund_taken("R1", "A1", 700).await;
     world.until_refund("R1", "ABNORMAL").await;
@@ -175,7 +175,7 @@ pub async fn an_abnormal_refund_is_seen_and_repaired(world: World) -> World {
 }
 
 pub async fn a_refund_that_the_wallet_closed_fails_and_gives_its_part_back(world: World) -> World {
-    world.paid_order("A1", Side::Wechat).await;
+    world.paid_by("A1", Side::Wechat).await;
     world.sim.wechat().set_switches(|switches| switches.refund_ending = RefundEnding::Closed);
     world.refund_taken("R1", "A1", 1999).await;
     let failed = world.until_refund("R1", "FAIL").await;
@@ -188,7 +188,7 @@ pub async fn a_refund_that_the_wallet_closed_fails_and_gives_its_part_back(world
 }
 
 pub async fn a_refund_nobody_hears_of_is_found_by_asking(world: World) -> World {
-    world.paid_order("A1", Side::Wechat).await;
+    world.paid_by("A1", Side::Wechat).await;
     world.sim.wechat().set_switches(|switches| {
         (switches.refund_notices, switches.refund_delay_ms) = (false, 30_000);
     });
@@ -198,11 +198,31 @@ pub async fn a_refund_nobody_hears_of_is_found_by_asking(world: World) -> World 
     world
 }
 
+/// Genuine words about other money: by question and by notice.
+pub async fn a_word_about_another_amount_settles_nothing(world: World) -> World {
+    world.sim.wechat().set_switches(|switches| switches.refund_notices = false);
+    let order = world.paid_by("A1", Side::Wechat).await;
+    world.fault(Side::Wechat, Call::Refund, &order, FaultKind::HtmlAfter);
+    let lie = world.fault_always(Side::Wechat, Call::RefundQuery, &order, FaultKind::WrongAmount { fen: 1 });
+    let answer = world.refund_taken("R1", "A1", 700).await;
+    let lied = super::harness::until("the wallet lied twice", || async { world.sim.faults().struck(lie) > 1 });
+    world.hurried(lied).await;
+    let out_refund_no = answer["serialNo"].as_str().unwrap();
+    let (wallet, mchid) = (world.sim.wechat(), &world.wechat.merchant.mchid);
+    wallet.notify_refund_now(mchid, out_refund_no, &[FaultKind::WrongAmount { fen: 1 }]).await.unwrap();
+    super::harness::until("the notice is set aside", || async { world.place.rows_of("parked").await == 1 }).await;
+    let (_, told) = world.shop.get("/api/v1/refunds/R1").await;
+    assert_eq!(told["data"]["refundStatus"], "PROCESSING", "{told:#}");
+    wallet.notify_refund_now(mchid, out_refund_no, &[]).await.unwrap();
+    world.until_refund("R1", "SUCCESS").await;
+    world
+}
+
 pub async fn what_is_wrong_with_a_refund_is_told_and_nothing_is_set_aside(world: World) -> World {
     world.shop.new_order("A0").await;
     let (status, answer) = world.refund("R1", "A0", 1).await;
     assert_eq!((status, &answer["errCode"]), (StatusCode::CONFLICT, &json!("2108")), "not paid");
-    world.paid_order("A1", Side::Wechat).await;
+    world.paid_by("A1", Side::Wechat).await;
     for (body, status) in [
         (json!({ "refundNo": "R1", "orderNo": "A1" }), 400),
         (json!({ "refundNo": "R1", "orderNo": "A1", "refundAmount": 0 }), 400),
