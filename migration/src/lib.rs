@@ -19,6 +19,7 @@ mod columns;
 mod m20260101_000001_first_tables;
 mod m20261124_000002_merchant_events;
 mod m20261124_000003_refunds;
+mod m20261124_000004_bills;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260101_000001_first_tables::Migration),
             Box::new(m20261124_000002_merchant_events::Migration),
             Box::new(m20261124_000003_refunds::Migration),
+            Box::new(m20261124_000004_bills::Migration),
         ]
     }
 

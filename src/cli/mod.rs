@@ -24,6 +24,7 @@ mod order;
 mod parked;
 mod print;
 mod queue;
+mod reconcile;
 mod refund;
 mod reseal;
 mod roles;
@@ -81,6 +82,8 @@ enum Command {
     /// What merchants are told, and where it does not arrive
     #[command(subcommand)]
     Event(event::EventCommand),
+    /// Match the wallets' bills of a day with our rows, and repair what differs
+    Reconcile(reconcile::ReconcileArgs),
     /// Simulated wallets alone
     Simulator(simulator::SimulatorArgs),
     /// Everything on this machine, with simulated wallets and a page to pay on
@@ -125,7 +128,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Parked(_)
         | Command::Order(_)
         | Command::Refund(_)
-        | Command::Event(_) => {
+        | Command::Event(_)
+        | Command::Reconcile(_) => {
             let desk = Desk::open(read.for_a_command()?).await?;
             let done = at_the_desk(&desk, cli.command).await;
             desk.close().await;
@@ -146,6 +150,7 @@ async fn at_the_desk(desk: &Desk, command: Command) -> anyhow::Result<()> {
         Command::Order(command) => order::run(desk, command).await,
         Command::Refund(command) => refund::run(desk, command).await,
         Command::Event(command) => event::run(desk, command).await,
+        Command::Reconcile(args) => reconcile::run(desk, args).await,
         _ => Ok(()),
     }
 }

@@ -130,6 +130,14 @@ pub struct SchedulerPart {
     pub endpoint_pause_max_ms: u64,
     /// The schedule of tries is run through so many times as fast: for tests.
     pub events_speed_up: NonZeroU32,
+    /// How often due bills are looked for.
+    pub bills_every_ms: u64,
+    /// How long after the end of a day in China its bills are fetched, in minutes: 630 is 10:30.
+    pub bills_after_minutes: u64,
+    /// How long after a bill that was not ready it is asked for again.
+    pub bill_retry_ms: u64,
+    /// Where a bill lies while it is matched; the system's directory for such files by default.
+    pub bills_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -254,6 +262,10 @@ impl Default for SchedulerPart {
             endpoint_pause_ms: ms(delivery.pause.first),
             endpoint_pause_max_ms: ms(delivery.pause.most),
             events_speed_up: delivery.speed_up,
+            bills_every_ms: ms(scheduler.bills_every),
+            bills_after_minutes: scheduler.bills_after.as_secs() / 60,
+            bill_retry_ms: ms(steps.bill_retry),
+            bills_dir: None,
         }
     }
 }
@@ -335,6 +347,9 @@ impl Settings {
         between("scheduler.endpoint_failures_to_pause", u64::from(scheduler.endpoint_failures_to_pause), 1, 10_000)?;
         between("scheduler.endpoint_pause_ms", scheduler.endpoint_pause_ms, 100, 3_600_000)?;
         between("scheduler.endpoint_pause_max_ms", scheduler.endpoint_pause_max_ms, 100, 3_600_000)?;
+        between("scheduler.bills_every_ms", self.scheduler.bills_every_ms, 100, 3_600_000)?;
+        between("scheduler.bills_after_minutes", self.scheduler.bills_after_minutes, 0, 24 * 60)?;
+        between("scheduler.bill_retry_ms", self.scheduler.bill_retry_ms, 100, 86_400_000)?;
         between("broker.order_queues", u64::from(self.broker.order_queues), 1, 64)?;
         between("broker.publish_channels", u64::from(self.broker.publish_channels), 1, 1_000)?;
         between("broker.drain_per_s", u64::from(self.broker.drain_per_s), 1, 1_000_000)?;

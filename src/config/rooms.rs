@@ -62,11 +62,14 @@ impl Settings {
     pub fn step_settings(&self) -> anyhow::Result<StepSettings> {
         // After a command's deadline no send or close begins; three questions may follow the last one.
         let lease_margin = Duration::from_millis(3 * self.worker.wallet_timeout_ms + 5_000);
+        let defaults = StepSettings::default();
         Ok(StepSettings {
             public_url: self.public_url()?,
             lease_margin,
             wechat_refund_spacing: Duration::from_millis(self.scheduler.wechat_refund_spacing_ms),
             alipay_refund_spacing: Duration::from_millis(self.scheduler.alipay_refund_spacing_ms),
+            bills_dir: self.scheduler.bills_dir.clone().unwrap_or(defaults.bills_dir),
+            bill_retry: Duration::from_millis(self.scheduler.bill_retry_ms),
             ..StepSettings::default()
         })
     }
@@ -88,6 +91,8 @@ impl Settings {
             outcomes_kept: Duration::from_secs(self.scheduler.outcomes_kept_s),
             events_every: Duration::from_millis(self.scheduler.events_every_ms),
             event_concurrency: self.scheduler.event_concurrency,
+            bills_every: Duration::from_millis(self.scheduler.bills_every_ms),
+            bills_after: Duration::from_secs(self.scheduler.bills_after_minutes * 60),
             ..SchedulerSettings::default()
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod attempt;
+pub mod bill;
 pub mod command;
 pub mod event;
 pub mod id;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::answer::json_response;
 use crate::{
     domain::{
+        bill::BillDate,
         id::{OrderNo, RefundNo},
         time::Timestamp,
     },
@@ -51,6 +52,9 @@ pub enum ApiError {
     /// 409 / 2107
     #[error("订单关闭后已支付成功，该关单通知已撤回，不能重发")]
     Withdrawn,
+    /// 409 / 2110
+    #[error("{0} 的账单尚未生成，请于次日下载")]
+    DayNotOver(BillDate),
     /// 404
     #[error("接口不存在")]
     NoSuchCall,
@@ -91,6 +95,7 @@ impl ApiError {
             Self::Exceeds(_) | Self::TooManyRefunds => (StatusCode::CONFLICT, "2109"),
             Self::NoSuchNotification => (StatusCode::NOT_FOUND, "2104"),
             Self::Withdrawn => (StatusCode::CONFLICT, "2107"),
+            Self::DayNotOver(_) => (StatusCode::CONFLICT, "2110"),
             Self::NoSuchCall => (StatusCode::NOT_FOUND, "1008"),
             Self::OtherContent(_) => (StatusCode::CONFLICT, "2107"),
             Self::TooOften => (StatusCode::TOO_MANY_REQUESTS, "3005"),

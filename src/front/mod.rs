@@ -25,6 +25,7 @@ use crate::{
 mod admission;
 mod answer;
 mod auth;
+mod bills;
 mod close;
 mod error;
 mod fields;

@@ -8,7 +8,7 @@ use poem::{
     http::{Method, StatusCode},
 };
 
-use super::{Front, answer, close, error::ApiError, notifications, notify::notify, orders, page, pay, refunds};
+use super::{Front, answer, bills, close, error::ApiError, notifications, notify::notify, orders, page, pay, refunds};
 use crate::domain::{id::AccountId, wallet::Wallet};
 
 /// Every route of a front.
@@ -94,6 +94,7 @@ async fn api(front: &Arc<Front>, request: Request) -> Response {
         }
         ("POST", ["notifications", "resend"]) => notifications::resend_many(front, request, &trace_id).await,
         ("POST", ["notifications", id, "resend"]) => notifications::resend(front, id, request, &trace_id).await,
+        ("GET", ["bills", date]) => bills::get(front, date, request).await,
         _ => Err(ApiError::NoSuchCall),
     };
     answered.unwrap_or_else(|error| error.into_response(&trace_id, front.clock.now())).into_response()

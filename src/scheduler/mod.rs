@@ -1,9 +1,10 @@
 //! The scheduler: it asks wallets about silent attempts, gives money back, tells merchants what happened, refreshes the wallets'
-//! keys, and sweeps what has had its time.
+//! keys, matches their bills with our rows, and sweeps what has had its time.
 //!
 //! Any number of replicas may run: work is leased in the store, row by row.
 
 mod deliver;
+mod reconcile;
 mod refresh;
 mod refund;
 mod run;

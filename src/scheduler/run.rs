@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     deliver::deliver_due,
+    reconcile::match_bills,
     refresh::refresh_keys,
     refund::{decide_anomalies, refund_due},
     sweep::{close_expired, sweep},
@@ -40,6 +41,10 @@ pub struct SchedulerSettings {
     pub event_concurrency: usize,
     /// How long an outcome is kept for a front that missed its reply.
     pub outcomes_kept: Duration,
+    /// How often due bills are looked for.
+    pub bills_every: Duration,
+    /// How long after the end of a day, in China, its bills are due.
+    pub bills_after: Duration,
 }
 
 impl Default for SchedulerSettings {
@@ -55,6 +60,8 @@ impl Default for SchedulerSettings {
             events_every: Duration::from_millis(100),
             event_concurrency: 128,
             outcomes_kept: Duration::from_secs(3600),
+            bills_every: Duration::from_secs(60),
+            bills_after: Duration::from_secs(10 * 3600 + 1800),
         }
     }
 }
@@ -78,7 +85,8 @@ pub async fn run(
         deliverer.give_up_overdue().await;
     });
     let expiries = every(settings.expiries_every, &soft, || close_expired(&steps));
-    let all = async { tokio::join!(questions, refunds, anomalies, events, endpoints, keys, sweeps, expiries) };
+    let bills = match_bills(steps.clone(), settings.clone(), soft.clone());
+    let all = async { tokio::join!(questions, refunds, anomalies, events, endpoints, keys, sweeps, expiries, bills) };
     tokio::select! {
         _ = all => {}
         () = hard.cancelled() => {}

@@ -1,6 +1,6 @@
 //! What worker and scheduler share: one wallet step each, every one safe to be the last thing this process does.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     clock::Clock,
@@ -25,6 +25,7 @@ pub mod prepay;
 pub mod query;
 mod refund;
 
+pub mod reconcile;
 pub mod registry;
 mod retire;
 mod settle;
@@ -45,6 +46,13 @@ pub struct StepSettings {
     /// How far apart two sends of refunds of one payment are (`wechat-pay.md` §8.4, `alipay.md` §8.1).
     pub wechat_refund_spacing: Duration,
     pub alipay_refund_spacing: Duration,
+    /// Where a bill lies while it is matched: room for one unpacked, some 400 bytes a row. It names payers and is gone after.
+    pub bills_dir: PathBuf,
+    /// How long after a bill that was not ready, or of no use, it is asked for again.
+    pub bill_retry: Duration,
+    /// How far apart a wallet's two times of one payment may be, the bill's and the query's: so near a midnight, a payment is
+    /// looked for in both days' bills.
+    pub bill_edge: Duration,
 }
 
 impl Default for StepSettings {
@@ -56,6 +64,9 @@ impl Default for StepSettings {
             public_url: String::new(),
             wechat_refund_spacing: Duration::from_secs(60),
             alipay_refund_spacing: Duration::from_secs(3),
+            bills_dir: std::env::temp_dir(),
+            bill_retry: Duration::from_secs(30 * 60),
+            bill_edge: Duration::from_secs(5 * 60),
         }
     }
 }

@@ -230,7 +230,7 @@ impl At<'_> {
 }
 
 /// Alipay's *processing* may mean anything, *never received* too; what stays so is sent again.
-fn is_definite(refund: &Refund, seen: &RefundSeen) -> bool {
+pub(super) fn is_definite(refund: &Refund, seen: &RefundSeen) -> bool {
     !(refund.wallet == Wallet::Alipay && seen.status == RefundStatus::Processing)
 }
 

@@ -152,7 +152,9 @@ impl Store {
 
     /// The keys of all merchants, for a cache.
     pub async fn all_merchant_keys(&self) -> Result<Vec<MerchantKey>, StoreError> {
-        let select = merchant_keys::Entity::find();
+        let select = merchant_keys::Entity::find()
+            .order_by_asc(merchant_keys::Column::MerchantId)
+            .order_by_asc(merchant_keys::Column::KeyId);
         self.read("merchant_keys", |db| async move { select.all(&*db).await })
             .await?
             .into_iter()

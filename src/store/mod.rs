@@ -4,12 +4,16 @@
 //! runs its database work in a task of its own, so a caller that goes away never leaves a connection half-way.
 
 mod accounts;
+mod bill_rows;
+mod bill_runs;
 mod deliveries;
+mod discrepancies;
 mod endpoints;
 mod error;
 mod exchanges;
 mod history;
 mod keys;
+mod merchant_bills;
 mod merchant_events;
 mod merchants;
 mod migrate;
@@ -30,12 +34,16 @@ mod run;
 pub mod entity;
 
 pub use accounts::{Account, AccountChange, NewAccount};
+pub use bill_rows::{BillKey, KnownPayment, PageEnd, payment_key, refund_key};
+pub use bill_runs::{BillRun, BillTotals, RunEnd};
 pub use deliveries::{DeliveryCaps, DueEvent, EndpointId, Tried, TryEnd};
+pub use discrepancies::{Discrepancy, Found};
 pub use endpoints::{EndpointRow, PauseRule};
 pub use error::{Cause, StoreError};
 pub use exchanges::{CodeHash, Exchange};
 pub use history::{AnomalyRow, HistoryRow};
 pub use keys::{DeploymentKey, DeploymentSecret, KeyPurpose, KeyState};
+pub use merchant_bills::{PaidRow, RefundedRow};
 pub use merchants::{KeyMaterial, Merchant, MerchantKey, NewMerchant};
 pub use mini_programs::{MiniProgramRow, NewMiniProgram};
 pub use notifications::{EventFilter, EventRow, ResendMany, Resent};

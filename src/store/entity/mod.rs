@@ -2,9 +2,12 @@
 
 pub mod anomalies;
 pub mod attempts;
+pub mod bill_rows;
+pub mod bill_runs;
 pub mod channel_accounts;
 pub mod code_exchanges;
 pub mod deployment_keys;
+pub mod discrepancies;
 pub mod endpoints;
 pub mod merchant_events;
 pub mod merchant_keys;

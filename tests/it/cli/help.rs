@@ -26,6 +26,7 @@ async fn the_commands() {
       order         Orders, to look into and to close
       refund        Money that goes back
       event         What merchants are told, and where it does not arrive
+      reconcile     Match the wallets' bills of a day with our rows, and repair what differs
       simulator     Simulated wallets alone
       demo          Everything on this machine, with simulated wallets and a page to pay on
 

@@ -9,6 +9,7 @@ mod events;
 mod help;
 mod migrating;
 mod parked;
+mod reconcile;
 mod rotation;
 mod serving;
 mod settings;

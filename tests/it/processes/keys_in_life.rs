@@ -13,7 +13,7 @@ mod on_postgres {
         };
 
         use reqwest::Method;
-        use serde_json::Value;
+        use serde_json::{Value, json};
         use simulator::{
             Simulator,
             wechat::{KeyMode, Press},
@@ -26,6 +26,7 @@ mod on_postgres {
             store::place::{On, run},
             trip::{
                 harness::until,
+                inbox::Inbox,
                 shop::{Shop, order_body, pay_info},
             },
         };
@@ -39,6 +40,8 @@ mod on_postgres {
             appid: String,
             /// Signs with the key that is the merchant's own choice right now.
             shop: RwLock<Shop>,
+            /// Where the merchant is told of payments.
+            inbox: Inbox,
             closing: AtomicBool,
             paid: AtomicUsize,
         }
@@ -68,7 +71,9 @@ mod on_postgres {
 
             /// A merchant's server: it comes again only when nobody answered at all.
             async fn order(&self, client: &reqwest::Client, fronts: &[SocketAddr], order_no: &str) -> Value {
-                let body = order_body(order_no).to_string();
+                let mut body = order_body(order_no);
+                body["notifyUrl"] = json!(self.inbox.url);
+                let body = body.to_string();
                 let deadline = Instant::now() + Duration::from_secs(30);
                 for front in fronts.iter().cycle() {
                     let call = self.shop.read().unwrap().call(Method::POST, "/api/v1/orders", body.as_bytes());
@@ -103,11 +108,13 @@ mod on_postgres {
         async fn every_key_is_changed_under_load_without_one_failed_request() {
             run(On::Postgres, |place| async move {
                 let mut fleet = Fleet::start_with(&place, &[("PREPAY_RELOAD_EVERY_MS", "300")]).await;
+                let told_with = fleet.at.ok(&["merchant", "key", "add", "C1", "--webhook"]).await;
                 let street = Arc::new(Street {
                     fronts: fleet.fronts,
                     sim: fleet.sim().clone(),
                     appid: fleet.enrolled.wechat_app.appid.clone(),
                     shop: RwLock::new(fleet.enrolled.shop.clone()),
+                    inbox: Inbox::open().await,
                     closing: AtomicBool::new(false),
                     paid: AtomicUsize::new(0),
                 });
@@ -118,6 +125,8 @@ mod on_postgres {
                 street.goes_on().await;
 
                 merchants_key(&fleet, &street).await;
+                street.goes_on().await;
+                let secrets = webhook_secret(&fleet, &street, &told_with).await;
                 street.goes_on().await;
                 pay_info_key(&fleet).await;
                 street.goes_on().await;
@@ -138,6 +147,11 @@ mod on_postgres {
                     .await;
                 }
                 assert_eq!(place.rows_of("parked").await, 0, "no notice was unreadable");
+                let all_told = || async { street.inbox.heard().len() >= bought.len() };
+                until("the merchant was told of every payment", all_told).await;
+                for heard in street.inbox.heard() {
+                    assert!(secrets.iter().any(|secret| heard.is_signed_with(secret)), "{heard:?}");
+                }
                 fleet.at.assert_no_secret_printed();
                 fleet.stop().await;
             })
@@ -164,6 +178,23 @@ mod on_postgres {
                 old.base_url = format!("http://{front}");
                 until("the old key is refused", || async { old.get("/api/v1/orders/none").await.0 == 401 }).await;
             }
+        }
+
+        /// Two live secrets both sign; the merchant moves over, the old one goes.
+        async fn webhook_secret(fleet: &Fleet, street: &Street, old: &str) -> [String; 2] {
+            let new = fleet.at.ok(&["merchant", "key", "add", "C1", "--webhook"]).await;
+            let secrets = [field(old, "secret"), field(&new, "secret")];
+            until("both secrets sign", || async {
+                let heard = street.inbox.heard();
+                heard.last().is_some_and(|last| secrets.iter().all(|secret| last.is_signed_with(secret)))
+            })
+            .await;
+            fleet.at.ok(&["merchant", "key", "retire", "C1", &field(old, "key id")]).await;
+            until("the new secret alone signs", || async {
+                street.inbox.heard().last().is_some_and(|last| !last.is_signed_with(&secrets[0]))
+            })
+            .await;
+            secrets
         }
 
         /// It verifies everywhere before it signs anywhere; links of the old one live on until it is retired.

@@ -3,6 +3,7 @@
 mod answers_lost;
 mod bad_input;
 mod basics;
+mod bills;
 mod broker_away;
 mod caller;
 mod closes;
@@ -205,5 +206,18 @@ on_every_place! {
         a_deleted_queue_is_a_503_until_it_stands_again,
         a_phone_that_hangs_up_finds_its_parameters_later,
         a_restart_in_the_middle_of_an_order_loses_nothing,
+        ;
+    bills:
+        a_day_without_differences_agrees,
+        every_planted_difference_is_found_once,
+        a_payment_that_was_missed_is_repaired_by_asking,
+        what_the_bill_lacks_is_asked_about_and_kept_open_if_the_wallet_insists,
+        a_bill_that_cannot_be_believed_concludes_nothing,
+        a_bill_that_is_not_ready_is_asked_for_again,
+        a_day_without_a_bill_is_none_after_noon_and_misses_what_we_have,
+        a_payment_near_midnight_is_looked_for_on_both_sides,
+        a_bill_of_another_day_settles_what_was_missing,
+        schedulers_match_each_bill_once,
+        a_merchant_gets_its_own_bill_and_nobody_elses,
         ;
 }

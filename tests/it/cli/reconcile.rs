@@ -1,0 +1,50 @@
+//! The wallets' bills from the command line.
+
+mod on_sqlite {
+    use prepay::domain::{
+        bill::BillDate,
+        id::{AttemptNo, OrderId, OutTradeNo},
+        time::Timestamp,
+    };
+    use simulator::{BillChange, BillRow};
+
+    use crate::{cli::deployment::Deployment, trip::shop::now_s};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn bills_are_matched_listed_and_dismissed_by_hand() {
+        let mut at = Deployment::empty().await;
+        at.set_up().await;
+        let enrolled = at.enrol().await;
+        let today = BillDate::of(Timestamp::from_secs(i64::try_from(now_s()).unwrap()));
+        let date = today.previous().previous();
+        let out_trade_no = OutTradeNo { order: OrderId::fresh(), attempt: AttemptNo::FIRST }.to_string();
+        let at_ms = date.begin().ms();
+        let row = BillRow {
+            at_ms,
+            created_ms: at_ms,
+            out_trade_no: out_trade_no.clone(),
+            trade_no: "4200000000000000000000000001".into(),
+            amount_fen: 1999,
+            status: "SUCCESS".into(),
+            ..BillRow::default()
+        };
+        at.sim.wechat().change_bills(&enrolled.wechat.mchid, BillChange::Add { row: Box::new(row) });
+
+        assert!(at.fails(&["reconcile", "--date", &today.to_string()]).await.contains("is not over"));
+        assert!(at.fails(&["reconcile", "--date", &date.to_string(), "--channel", "9"]).await.contains("channel list"));
+        let told = at.ok(&["reconcile", "--date", &date.to_string()]).await;
+        assert!(told.contains("1 payments of 1999 fen") && told.contains("1 do not agree"), "{told}");
+        assert!(told.contains("the wallet has no bill, and nothing happened"), "{told}");
+        let days = at.ok(&["reconcile", "days"]).await;
+        assert!(days.contains("matched") && days.contains("none"), "{days}");
+        let list = at.ok(&["reconcile", "list"]).await;
+        assert!(list.contains("unknown_number") && list.contains(&out_trade_no), "{list}");
+        assert!(at.fails(&["reconcile", "repair", "1"]).await.contains("reconcile dismiss 1"));
+        assert!(at.fails(&["reconcile", "repair", "2"]).await.contains("there is no discrepancy 2"));
+        assert_eq!(at.ok(&["reconcile", "dismiss", "1", "--because", "a test"]).await.trim(), "dismissed");
+        assert!(at.ok(&["reconcile", "dismiss", "1", "--because", "again"]).await.contains("dismissed already"));
+        assert!(!at.ok(&["reconcile", "list"]).await.contains(&out_trade_no));
+        assert!(at.ok(&["reconcile", "list", "--all"]).await.contains("a test"));
+        at.stop().await;
+    }
+}
