@@ -7,6 +7,9 @@
 //! The simulated wallets make the bills up and are a process of their own, so that the memory told is ours alone: the peak of the
 //! resident set (`VmHWM`), before and after. One row of a hundred is a payment that is known here, and agrees; the others have
 //! numbers of our form that nobody knows, so every row is looked up. One of a hundred is a refund.
+//!
+//! Seen on two cores that were busy with other things, an unoptimised build: a peak of 45 MB and 10,465 rows/s for WeChat Pay's
+//! bill, then 49 MB and 5,929 rows/s for Alipay's.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a measurement that cannot go on says so")]
 

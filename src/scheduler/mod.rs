@@ -10,4 +10,6 @@ mod refund;
 mod run;
 mod sweep;
 
+pub use refund::decide_anomalies;
 pub use run::{SchedulerSettings, run};
+pub use sweep::{close_expired, sweep};

@@ -82,9 +82,10 @@ async fn tidy(steps: &Steps) -> Result<(), StoreError> {
     if let Some(before) = before {
         while store.sweep_bill_rows(before, ROWS_AT_ONCE).await? == ROWS_AT_ONCE {}
     }
-    for (account, date) in store.last_bill_days().await? {
+    // Of the account that is furthest behind: `prepay reconcile days` tells which.
+    if let Some(date) = store.last_bill_days().await?.into_iter().map(|(_, date)| date).min() {
         let begin = Duration::from_secs(u64::try_from(date.begin().secs()).unwrap_or(0));
-        metrics::gauge!("prepay_bill_last_matched_day_seconds", "account" => account.to_string()).set(begin);
+        metrics::gauge!("prepay_bill_last_matched_day_seconds").set(begin);
     }
     let open = store.open_discrepancies().await?;
     for kind in DiscrepancyKind::ALL {

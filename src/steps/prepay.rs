@@ -55,6 +55,7 @@ impl Steps {
             command,
             waiting_since: self.now(),
             wallet_called: AtomicBool::new(false),
+            freed: AtomicBool::new(false),
             rooms: Mutex::default(),
         };
         run.to_outcome().await
@@ -90,6 +91,8 @@ pub(super) struct Run<'a> {
     /// Whether a wallet may have been called for this command, in this life or an earlier one: then nothing may be told that
     /// means "nothing was done".
     pub(super) wallet_called: AtomicBool,
+    /// The commit that ended it freed the order too.
+    freed: AtomicBool,
     /// The places taken at channel accounts, kept to the command's end: whoever was let in is not turned away half-way.
     rooms: Mutex<Vec<(AccountId, Arc<Permit>)>>,
 }
@@ -99,6 +102,10 @@ impl Run<'_> {
         for _ in 0..ROUNDS_MAX {
             // In every round: a double of this command may run beside us, and its outcome may be what moved the order.
             if let Some(stored) = self.steps.store.outcome(self.command.id).await? {
+                // An earlier life of it, or ours beside a double's, may have left the order taken: nobody else would free it.
+                if !self.freed.load(Ordering::Relaxed) {
+                    self.free().await?;
+                }
                 return Ok(stored);
             }
             if let Round::Done(outcome) = self.round().await? {
@@ -283,9 +290,10 @@ impl Run<'_> {
         let outcome = Outcome::Ready { params };
         let issued = || OrderEvent::TicketIssued { attempt: no, ticket: ticket.clone() };
         let events = || vec![issued(), OrderEvent::HandedOut { attempt: no }, self.lease_released()];
-        if self.steps.record(order.id, events, Some((self.command.id, &outcome))).await?.is_none() {
+        match self.steps.record(order.id, events, Some((self.command.id, &outcome))).await? {
+            Some(order) => self.freed.store(!self.holds_lease(&order), Ordering::Relaxed),
             // Paid or disputed meanwhile: the ticket is kept as a fact, and nobody is handed it.
-            self.steps.record(order.id, || vec![issued()], None).await?;
+            None => drop(self.steps.record(order.id, || vec![issued()], None).await?),
         }
         // The row gives the answer: ours, or the one that somebody else settled this command with.
         Ok(Round::Again)

@@ -111,8 +111,8 @@ impl Steps {
         let done = self.store.commit_refund(RefundCommit { moved, spacing, told, at: self.now() }).await?;
         if done == RefundCommitted::Done && moved.is_news() {
             let status = refund.state.refund_status();
-            metrics::counter!("prepay_refunds_total", "wallet" => refund.wallet.as_str(), "status" => status)
-                .increment(1);
+            let (wallet, ended) = (refund.wallet.as_str(), status.to_ascii_lowercase());
+            metrics::counter!("prepay_refunds_total", "wallet" => wallet, "status" => ended).increment(1);
             tracing::info!(out_refund_no = %refund.out_refund_no(), status, "a refund is settled");
         }
         if done == RefundCommitted::Done && moved.from_state == "failed" && moved.shift.reserved > 0 {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use secrecy::SecretString;
 
 use super::budget::{Budget, BudgetSettings};
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
         account::{ChannelAccount, MiniProgram},
         id::{AccountId, AppId, CustomerNo, MerchantId, MiniProgramId},
         payer::LoginCode,
+        wallet::Wallet,
     },
     gateway::{
         Gateway,
@@ -53,6 +55,11 @@ impl Channel {
     }
 }
 
+/// Makes an account's gateway from its row: wallet, settings, public keys, secrets and mini-programs, the sealed parts opened.
+/// Errors: one line for the operator, nothing secret in it.
+pub type Opener =
+    Arc<dyn Fn(Wallet, &str, &str, &SecretString, Vec<OpenApp>) -> Result<Arc<dyn Gateway>, String> + Send + Sync>;
+
 /// A merchant as events are sent to it.
 #[derive(Debug)]
 pub struct Addressee {
@@ -76,7 +83,7 @@ pub struct Registry {
     snapshot: Arc<ArcSwap<Snapshot>>,
     store: Store,
     vault: Arc<Vault>,
-    http: reqwest::Client,
+    opener: Opener,
     clock: Clock,
     budget: BudgetSettings,
 }
@@ -84,7 +91,17 @@ pub struct Registry {
 impl Registry {
     /// Empty until the first [`Registry::reload`].
     pub fn new(store: Store, vault: Arc<Vault>, http: reqwest::Client, clock: Clock, budget: BudgetSettings) -> Self {
-        Self { snapshot: Arc::default(), store, vault, http, clock, budget }
+        let opener: Opener = Arc::new(move |wallet, settings, public_keys, secrets, apps| {
+            open::gateway(wallet, settings, public_keys, secrets, apps, http.clone())
+        });
+        Self { snapshot: Arc::default(), store, vault, opener, clock, budget }
+    }
+
+    /// With another way to the wallets than HTTP. What was not verified cannot be used there either: a [`Gateway`] of one's own
+    /// opens notices through one of ours, for nothing else makes a [`Verified`](crate::gateway::Verified).
+    pub fn opening_with(mut self, opener: Opener) -> Self {
+        self.opener = opener;
+        self
     }
 
     pub fn is_loaded(&self) -> bool {
@@ -184,7 +201,7 @@ impl Registry {
             let secrets = secrets.map_err(|error| format!("mini-program {}: {error}", row.program.app_id))?;
             apps.push(OpenApp { app_id: row.program.app_id.clone(), secrets });
         }
-        open::gateway(row.account.wallet, &row.settings, &row.public_keys, &secrets, apps, self.http.clone())
+        (self.opener)(row.account.wallet, &row.settings, &row.public_keys, &secrets, apps)
     }
 
     async fn addressees(&self) -> Result<HashMap<MerchantId, Arc<Addressee>>, RegistryError> {

@@ -7,6 +7,7 @@ use super::{
     prepay::{Round, Run},
 };
 use crate::domain::{
+    command::Identity,
     order::Order,
     outcome::{Outcome, Refusal},
 };
@@ -34,12 +35,32 @@ impl Run<'_> {
 
     /// *Busy* and *expired* tell the phone that nothing was done; after a wallet call the truth is *processing*.
     pub(super) async fn nothing_done(&self, outcome: Outcome) -> Result<Round, StepError> {
-        let called = self.wallet_called.load(Ordering::Relaxed);
+        let called = self.wallet_called.load(Ordering::Relaxed) || self.exchanged_before().await?;
         self.settle_done(if called { Outcome::Processing } else { outcome }).await
+    }
+
+    /// Whether an earlier life of this command took its code to the wallet: an exchange leaves its row, not a lease.
+    async fn exchanged_before(&self) -> Result<bool, StepError> {
+        let (steps, command) = (self.steps, self.command);
+        let Identity::Code(code) = &command.identity else { return Ok(false) };
+        let Some(order) = steps.order(command.order).await? else { return Ok(false) };
+        let program = order.mini_program(command.wallet).and_then(|id| steps.registry.mini_program(id));
+        let Some((program, _)) = program else { return Ok(false) };
+        let Some(hash) = steps.registry.code_hash(&program.app_id, code) else { return Ok(false) };
+        Ok(steps.store.began_exchange(&program.app_id, hash, command.id).await?)
     }
 
     pub(super) async fn settle_done(&self, outcome: Outcome) -> Result<Round, StepError> {
         Ok(Round::Done(self.settle(outcome).await?))
+    }
+
+    /// Frees the order if this command, or its earlier life, holds it.
+    pub(super) async fn free(&self) -> Result<(), StepError> {
+        let (steps, id) = (self.steps, self.command.order);
+        if steps.order(id).await?.is_some_and(|order| self.holds_lease(&order)) {
+            steps.record(id, || vec![self.lease_released()], None).await?;
+        }
+        Ok(())
     }
 
     /// Keeps an outcome; frees the order if this command, or its earlier life, holds it. Answers the outcome that stands.

@@ -65,17 +65,6 @@ impl Store {
         Ok(known.into_iter().filter(|payment| wanted.contains(&payment.number)).collect())
     }
 
-    /// Which of these orders exist.
-    pub async fn known_orders(&self, ids: &[OrderId]) -> Result<HashSet<String>, StoreError> {
-        let select = orders::Entity::find()
-            .select_only()
-            .column(orders::Column::Id)
-            .filter(orders::Column::Id.is_in(ids.iter().map(OrderId::to_string)))
-            .into_tuple::<String>();
-        let ids = self.read("orders", |db| async move { select.all(&*db).await }).await?;
-        Ok(ids.into_iter().collect())
-    }
-
     /// The refunds of these ids; those that are not there are left out.
     pub async fn refunds_by_id(&self, ids: &[RefundId]) -> Result<Vec<Refund>, StoreError> {
         let select = refunds::Entity::find().filter(refunds::Column::Id.is_in(ids.iter().map(RefundId::to_string)));

@@ -113,6 +113,18 @@ impl Store {
         Ok(self.execute(self.build(&update.into_query())).await? == 1)
     }
 
+    /// Whether this very command began the exchange of a code, however it ended.
+    pub async fn began_exchange(
+        &self,
+        app_id: &AppId,
+        code_hash: CodeHash,
+        command: CommandId,
+    ) -> Result<bool, StoreError> {
+        let find = Entity::find_by_id((app_id.to_string(), code_hash.0.to_vec()))
+            .filter(Column::CommandId.eq(command.to_string()));
+        Ok(self.read("code_exchanges", |db| async move { find.one(&*db).await }).await?.is_some())
+    }
+
     /// Gives the right back: the wallet surely was not asked, and the code is still good.
     pub async fn abandon_exchange(
         &self,

@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Writes a change of an order: the only way to change one after its insert. *Stale* is also the answer when the command
-    /// whose outcome comes with it has one already.
+    /// whose outcome comes with it, or which takes the order with it, has an outcome already.
     ///
     /// One transaction, guarded by the state and version the change started from: the order, its changed attempts, a history
     /// row, anomalies, the command's outcome, the event its merchant is told. Deadlocks and the like are run again whole. After
@@ -104,8 +104,8 @@ impl Store {
             .filter(orders::Column::Id.eq(moved.order.id.to_string()))
             .filter(orders::Column::State.eq(moved.from_state))
             .filter(orders::Column::Version.eq(moved.from_version));
-        if let Some((command, _)) = outcome {
-            // A command that a double of it settled meanwhile is not settled twice.
+        // A command that a double of it settled meanwhile is not settled twice, and takes no order any more.
+        if let Some(command) = outcome.map(|(command, _)| command).or_else(|| moved.taken_by()) {
             let settled = super::entity::outcomes::Entity::find()
                 .select_only()
                 .column(super::entity::outcomes::Column::CommandId)

@@ -3,4 +3,4 @@
 mod run;
 mod verdict;
 
-pub use run::{WorkerSettings, run};
+pub use run::{Worker, WorkerSettings, run};

@@ -50,19 +50,18 @@ pub async fn run(
     let orders = broker.consume(QueueName::Orders, settings.order_concurrency).await;
     let notices = broker.consume(QueueName::Notifications, settings.notice_concurrency).await;
     let parked = broker.consume(QueueName::Parked, PARKED_AT_ONCE).await;
-    let long_waits = Arc::new(Semaphore::new(usize::from(settings.notice_concurrency / 4).max(1)));
-    let worker = Arc::new(Worker { steps, broker: broker.clone(), settings, hard: hard.clone(), long_waits });
+    let worker = Arc::new(Worker::new(steps, broker.clone(), settings, hard.clone()));
     let tracker = TaskTracker::new();
 
     // The prefetch bounds what one connection hands out; the places bound what runs, over reconnections too.
-    let take = |mut deliveries: Deliveries, kind: Kind, places: u16| {
+    let take = |mut deliveries: Deliveries, from: QueueName, places: u16| {
         let (worker, tracker, soft) = (worker.clone(), tracker.clone(), soft.clone());
         let places = Arc::new(Semaphore::new(usize::from(places)));
         async move {
             while let Some((delivery, place)) = next(&mut deliveries, &places, &soft).await {
                 let worker = worker.clone();
                 tracker.spawn(async move {
-                    worker.handle(kind, delivery).await;
+                    worker.handle(from, delivery).await;
                     drop(place);
                 });
             }
@@ -70,9 +69,9 @@ pub async fn run(
     };
     let (order_places, notice_places) = (worker.settings.order_concurrency, worker.settings.notice_concurrency);
     tokio::join!(
-        take(orders, Kind::Order, order_places),
-        take(notices, Kind::Notice, notice_places),
-        take(parked, Kind::Parked, PARKED_AT_ONCE)
+        take(orders, QueueName::Orders, order_places),
+        take(notices, QueueName::Notifications, notice_places),
+        take(parked, QueueName::Parked, PARKED_AT_ONCE)
     );
 
     broker.stop_consuming().await;
@@ -102,14 +101,8 @@ async fn next(
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Order,
-    Notice,
-    Parked,
-}
-
-struct Worker {
+/// One worker, apart from the loop that takes messages off the queue.
+pub struct Worker {
     steps: Steps,
     broker: SharedBroker,
     settings: WorkerSettings,
@@ -118,12 +111,18 @@ struct Worker {
 }
 
 impl Worker {
-    /// Runs to its end even when the process is asked to leave; only the hard token drops it.
-    async fn handle(&self, kind: Kind, delivery: Delivery) {
+    pub fn new(steps: Steps, broker: SharedBroker, settings: WorkerSettings, hard: CancellationToken) -> Self {
+        let long_waits = Arc::new(Semaphore::new(usize::from(settings.notice_concurrency / 4).max(1)));
+        Self { steps, broker, settings, hard, long_waits }
+    }
+
+    /// Brings a message to its end and settles it. Runs on even when the process is asked to leave; only the hard token drops
+    /// it. Cancel safe: an unsettled message comes back, and every step finds what it had done.
+    pub async fn handle(&self, from: QueueName, delivery: Delivery) {
         let work = async {
-            match kind {
-                Kind::Parked => self.keep_parked(delivery).await,
-                Kind::Order | Kind::Notice => match Envelope::decode(&delivery.body) {
+            match from {
+                QueueName::Parked => self.keep_parked(delivery).await,
+                QueueName::Orders | QueueName::Notifications => match Envelope::decode(&delivery.body) {
                     Ok(Envelope { message: Message::Prepay(command), .. }) => {
                         self.prepay(self.steps.received(command), delivery).await;
                     }

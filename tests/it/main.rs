@@ -9,5 +9,6 @@ mod demo;
 mod house;
 mod processes;
 mod queue;
+mod simulation;
 mod store;
 mod trip;

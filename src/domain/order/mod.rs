@@ -281,6 +281,14 @@ impl Moved {
     }
 }
 
+impl Moved {
+    /// The command that takes the order's lease with this change.
+    pub fn taken_by(&self) -> Option<CommandId> {
+        let takes = |event: &&str| matches!(*event, "lease_taken" | "attempt_started");
+        self.order.lease.filter(|_| self.events.iter().any(takes)).map(|lease| lease.command)
+    }
+}
+
 /// What an event did.
 #[derive(Debug, Clone)]
 #[must_use]

@@ -110,7 +110,7 @@ impl Steps {
             self.store.found_on_another_day(run, &numbers, self.now()).await?;
         }
         self.keep_found(run, &found, &mut tally.totals).await?;
-        metrics::counter!("prepay_bill_rows_total", "account" => run.account.to_string()).increment(rows.len() as u64);
+        metrics::counter!("prepay_bill_rows_total").increment(rows.len() as u64);
         Ok(())
     }
 
@@ -140,8 +140,7 @@ impl Steps {
         self.store.record_discrepancies(run, found, self.now()).await?;
         for found in found {
             totals.discrepancies += 1;
-            let (account, kind) = (run.account.to_string(), found.kind.as_str());
-            metrics::counter!("prepay_discrepancies_total", "account" => account, "kind" => kind).increment(1);
+            metrics::counter!("prepay_discrepancies_total", "kind" => found.kind.as_str()).increment(1);
         }
         Ok(())
     }

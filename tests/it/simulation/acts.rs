@@ -1,0 +1,212 @@
+//! What phones, payers, wallets, schedulers and the merchant do in a history.
+
+use std::time::Duration;
+
+use prepay::{
+    domain::{
+        command::{IdentifyId, Identity, PrepayCommand},
+        id::{CommandId, KeyId, OrderId, OrderNo},
+        money::Fen,
+        order::{Order, OrderState},
+        payer::LoginCode,
+        wallet::Wallet,
+    },
+    queue::{Broker, Envelope, NoticeMessage, Published},
+    scheduler::{close_expired, decide_anomalies},
+    store::LeaseToken,
+};
+
+use super::{
+    dice::Dice,
+    engine::Kind,
+    history::{History, Issued},
+    merchant,
+};
+
+const PAYERS: usize = 3;
+
+impl History<'_> {
+    pub async fn new_order(&mut self) {
+        let id = OrderId::from_bytes(self.dice.bytes());
+        let now = self.wallets.clock.now();
+        let expires_in = *self.dice.pick(&[240, 1800, 1800, 7200]);
+        let order = Order {
+            id,
+            merchant: self.deployment.merchant,
+            order_no: OrderNo::parse(format!("No-{id}")).unwrap(),
+            fingerprint: [0; 32],
+            amount: Fen::new(1999).unwrap(),
+            good_name: "一杯咖啡".into(),
+            good_no: None,
+            attach: None,
+            notify_url: "https://merchant.example/notify".into(),
+            wechat_mini_program: Some(self.deployment.wechat.1),
+            alipay_mini_program: Some(self.deployment.alipay.1),
+            created_at: now,
+            expire_at: now.plus(Duration::from_secs(expires_in)),
+            link_generation: 0,
+            link_key: KeyId::parse("k1").unwrap(),
+            state: OrderState::Waiting,
+            version: 0,
+            lease: None,
+            asked_at: None,
+            close_wanted_at: None,
+            attempts: Vec::new(),
+        };
+        self.deployment.store.insert_order(&order).await.unwrap();
+        self.say(|| format!("order {id} is made, expires in {expires_in} s"));
+        self.orders.push(id);
+    }
+
+    /// A phone posts, with a fresh code, one that it used before, or an id that its merchant fetched.
+    pub async fn tap(&mut self) {
+        let order = *self.dice.pick(&self.orders);
+        let (mut wallet, mut payer) =
+            (if self.dice.percent(60) { Wallet::WechatPay } else { Wallet::Alipay }, self.dice.below(PAYERS));
+        let id = CommandId::parse(&uuid::Uuid::from_bytes(self.dice.bytes()).to_string()).unwrap();
+        let identity = match self.dice.below(10) {
+            0..=4 => {
+                let code = format!("code{}", self.codes.len());
+                self.wallets.books().issue_code(code.clone(), payer_id(wallet, payer));
+                self.codes.push((wallet, code.clone(), payer));
+                Identity::Code(LoginCode::parse(code).unwrap())
+            }
+            5..=7 if !self.codes.is_empty() => {
+                let (of, code, whose) = self.dice.pick(&self.codes).clone();
+                (wallet, payer) = (of, whose);
+                Identity::Code(LoginCode::parse(code).unwrap())
+            }
+            _ => Identity::IdentifyId(IdentifyId(payer_id(wallet, payer))),
+        };
+        let not_after = self.wallets.clock.now().plus(Duration::from_secs(8));
+        // An old link at times.
+        let generation = u16::from(self.dice.percent(3));
+        let merchant = self.deployment.merchant;
+        let command = PrepayCommand { id, order, merchant, wallet, generation, identity, not_after };
+        let published = self.broker.publish(&Envelope::prepay(command.clone()), Duration::from_secs(1)).await;
+        self.say(|| {
+            format!("payer {payer} taps for {order} at {wallet} with {:?}: {id} {published:?}", command.identity)
+        });
+        self.wallets.books().deadlines.insert(id, not_after);
+        self.issued.insert(id, Issued { command, payer, published });
+        self.gate.settle().await;
+    }
+
+    pub fn pay(&mut self) {
+        let now = self.wallets.clock.now();
+        let mut books = self.wallets.books();
+        let payable: Vec<_> = self.orders.iter().flat_map(|order| books.payable_numbers(*order, now)).collect();
+        if !payable.is_empty() {
+            books.pay(*self.dice.pick(&payable), now);
+        }
+    }
+
+    pub fn late(&mut self) {
+        let now = self.wallets.clock.now();
+        let mut books = self.wallets.books();
+        if !books.late.is_empty() {
+            let at = self.dice.below(books.late.len());
+            books.late_arrives(at, now);
+        }
+    }
+
+    /// The wallet tells what it has to tell, once, twice, in any order, or never.
+    pub fn tell_news(&mut self) {
+        let (now, dice) = (self.wallets.clock.now(), &mut self.dice);
+        let (no, raw, wallet) = {
+            let mut books = self.wallets.books();
+            if books.news.is_empty() {
+                return;
+            }
+            let at = dice.below(books.news.len());
+            let no = if dice.percent(30) { books.news[at] } else { books.news.remove(at) };
+            let number = &books.numbers[&no];
+            let Some(raw) = self.signers.notice(no, number, now) else { return };
+            (no, raw, number.wallet)
+        };
+        if self.dice.percent(25) {
+            return self.say(|| format!("a notice about {no} is lost"));
+        }
+        self.say(|| format!("a notice about {no} comes"));
+        let account = if wallet == Wallet::WechatPay { self.deployment.wechat.0 } else { self.deployment.alipay.0 };
+        let notice = NoticeMessage { account, wallet, raw: serde_json::to_string(&raw).unwrap() };
+        let (broker, wallets) = (self.broker.clone(), self.wallets.clone());
+        self.start(Kind::Tell, None, async move {
+            if broker.publish(&Envelope::notice(notice), Duration::from_secs(3)).await != Published::Kept {
+                wallets.books().news.push(no);
+            }
+        });
+    }
+
+    pub fn ask(&mut self) {
+        self.say(|| format!("#{} the scheduler asks", self.waits.len()));
+        let steps = self.steps.clone();
+        self.start(Kind::Question, None, async move {
+            let lease = Duration::from_secs(30);
+            let due = steps.store.lease_due_queries(steps.clock.now(), lease, 2, LeaseToken::fresh()).await.unwrap();
+            for (order, no) in due {
+                steps.question(order, no).await.unwrap();
+            }
+        });
+    }
+
+    pub fn sweep(&mut self) {
+        self.say(|| format!("#{} the scheduler sweeps", self.waits.len()));
+        let steps = self.steps.clone();
+        self.start(Kind::Sweep, None, async move { close_expired(&steps).await });
+    }
+
+    /// A page waits: the front pulls the next question forward.
+    pub fn pull_forward(&mut self) {
+        let (steps, order) = (self.steps.clone(), *self.dice.pick(&self.orders));
+        self.start(Kind::Merchant, None, async move {
+            let now = steps.clock.now();
+            steps.store.pull_query_forward(order, now, Duration::from_secs(3)).await.unwrap();
+        });
+    }
+
+    /// Links are revoked, an order is closed, money is given back.
+    pub fn merchant_acts(&mut self) {
+        let (steps, id) = (self.steps.clone(), *self.dice.pick(&self.orders));
+        match self.dice.below(10) {
+            0 => {
+                self.say(|| format!("links of {id} are revoked"));
+                self.start(Kind::Merchant, None, merchant::revoke(steps, id));
+            }
+            1 | 2 => {
+                self.say(|| format!("{id} is to be closed"));
+                self.start(Kind::Merchant, None, merchant::close(steps, id));
+            }
+            3..=7 => {
+                self.say(|| format!("money of {id} is to go back"));
+                let dice = Dice::seeded(self.dice.roll());
+                self.start(Kind::Merchant, None, merchant::refund(steps, id, dice));
+            }
+            _ => {}
+        }
+    }
+
+    pub fn give_back(&mut self) {
+        self.say(|| format!("#{} the scheduler looks at refunds", self.waits.len()));
+        let steps = self.steps.clone();
+        self.start(Kind::Refund, None, async move {
+            let lease = Duration::from_secs(30);
+            let due = steps.store.lease_due_refunds(steps.clock.now(), lease, 2, LeaseToken::fresh()).await.unwrap();
+            for refund in due {
+                steps.refund(refund).await.unwrap();
+            }
+        });
+    }
+
+    pub fn decide(&mut self) {
+        let steps = self.steps.clone();
+        self.start(Kind::Policy, None, async move { decide_anomalies(&steps).await });
+    }
+}
+
+pub fn payer_id(wallet: Wallet, payer: usize) -> String {
+    match wallet {
+        Wallet::WechatPay => format!("oUpF8uMuAJO_M2pxb1Q9zNjWeS6{payer}"),
+        Wallet::Alipay => format!("208810214622513{payer}"),
+    }
+}

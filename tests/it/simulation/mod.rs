@@ -1,0 +1,224 @@
+//! Seeded simulation: the real steps of worker and scheduler on SQLite in memory, the embedded broker and a model of both
+//! wallets, many small histories each from one seed.
+//!
+//! `PREPAY_SIM_HISTORIES=n` tells many more (or fewer); `PREPAY_SIM_SEED=n` tells one again and prints what happened in it,
+//! with `PREPAY_SIM_CRASH=actor:wait` when it was one of those in which a single step is dropped.
+
+mod acts;
+mod arrivals;
+mod deployment;
+mod dice;
+mod engine;
+mod gateway;
+mod history;
+mod judge;
+mod merchant;
+mod notices;
+mod refunds;
+mod wallet;
+
+use std::{
+    collections::BTreeSet,
+    env,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::Instant,
+};
+
+use self::{
+    deployment::Deployment,
+    engine::Kind,
+    history::{Crashes, History},
+    judge::{Pairs, judge},
+    notices::Signers,
+};
+
+const THREADS: u64 = 2;
+
+/// What was reached.
+#[derive(Default)]
+struct Reached {
+    histories: u64,
+    pairs: Pairs,
+    crash_points: BTreeSet<(Kind, u32)>,
+    failed: Vec<String>,
+}
+
+impl Reached {
+    fn merge(&mut self, other: Self) {
+        self.histories += other.histories;
+        self.pairs.extend(other.pairs);
+        self.crash_points.extend(other.crash_points);
+        self.failed.extend(other.failed);
+    }
+
+    fn print(&self, what: &str, began: Instant) {
+        let (elapsed, histories) = (began.elapsed(), self.histories);
+        let each_s = histories as f64 / elapsed.as_secs_f64();
+        eprintln!(
+            "{histories} {what} in {elapsed:.1?} ({each_s:.0} a second): {} pairs of state and event, {} crash points",
+            self.pairs.len(),
+            self.crash_points.len()
+        );
+        for kind in [Kind::Command, Kind::Notice, Kind::Question, Kind::Sweep, Kind::Refund, Kind::Policy] {
+            let waits = self.crash_points.iter().filter(|(of, _)| *of == kind).count();
+            eprintln!("  {kind:?} dropped at {waits} different waits");
+        }
+        let pairs: Vec<String> = self.pairs.iter().map(|(state, event)| format!("{state}×{event}")).collect();
+        eprintln!("  {}", pairs.join(" "));
+    }
+}
+
+/// Prints how to tell the history again when a step panics in the middle of it.
+struct Telling(u64, Crashes);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("panicked: {}", again(self.0, self.1));
+        }
+    }
+}
+
+fn again(seed: u64, crashes: Crashes) -> String {
+    let crash = match crashes {
+        Crashes::Rolled => String::new(),
+        Crashes::None => "PREPAY_SIM_CRASH=none ".to_owned(),
+        Crashes::One { actor, at } => format!("PREPAY_SIM_CRASH={actor}:{at} "),
+    };
+    format!("PREPAY_SIM_SEED={seed} {crash}tests/run told_again_it_is_the_same_history")
+}
+
+/// Tells one history. Answers how often each of its actors waited.
+async fn tell(place: &(Deployment, Signers), seed: u64, crashes: Crashes, reached: &mut Reached) -> Vec<u32> {
+    let telling = Telling(seed, crashes);
+    let logged = env::var("PREPAY_SIM_SEED").is_ok();
+    let mut history = History::new(&place.0, &place.1, seed, crashes, logged).await;
+    history.run().await;
+    let (broken, pairs) = judge(&history).await;
+    for line in history.wallets.books().log.take().into_iter().flatten() {
+        eprintln!("{line}");
+    }
+    reached.histories += 1;
+    reached.pairs.extend(pairs);
+    reached.crash_points.append(&mut history.crash_points);
+    if !broken.is_empty() {
+        reached.failed.push(format!("{}\n  {}", again(seed, crashes), broken.join("\n  ")));
+    }
+    drop(telling);
+    std::mem::take(&mut history.waits)
+}
+
+/// A database of its own for each thread, its timers ours from then on.
+async fn place(thread: u64) -> (Deployment, Signers) {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let name = format!("simulation-{thread}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+    let deployment = Deployment::new(&name).await;
+    tokio::time::pause();
+    (deployment, Signers::new())
+}
+
+fn histories(default: u64) -> u64 {
+    env::var("PREPAY_SIM_HISTORIES").map_or(default, |text| text.parse().expect("a number of histories"))
+}
+
+/// `work(thread)` on two threads.
+fn on_threads(work: impl Fn(u64) -> Reached + Sync) -> Reached {
+    let mut all = Reached::default();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let work = &work;
+                scope.spawn(move || work(thread))
+            })
+            .collect();
+        for thread in threads {
+            all.merge(thread.join().expect("a history panicked; its seed is printed above"));
+        }
+    });
+    all
+}
+
+fn assert_kept(reached: &Reached) {
+    let failed: Vec<&str> = reached.failed.iter().take(5).map(String::as_str).collect();
+    assert!(failed.is_empty(), "{} histories broke a promise:\n{}", reached.failed.len(), failed.join("\n"));
+}
+
+#[test]
+fn no_history_loses_money_or_lets_it_be_paid_twice() {
+    let (began, all, stop) = (Instant::now(), histories(9_000), AtomicBool::new(false));
+    let reached = on_threads(|thread| {
+        engine::runtime().block_on(async {
+            let place = place(thread).await;
+            let mut reached = Reached::default();
+            for seed in (0..all).filter(|seed| seed % THREADS == thread) {
+                tell(&place, seed, Crashes::Rolled, &mut reached).await;
+                if reached.failed.len() >= 3 {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            reached
+        })
+    });
+    reached.print("histories", began);
+    assert_kept(&reached);
+}
+
+#[test]
+fn every_step_may_be_dropped_at_every_wait() {
+    let (began, all) = (Instant::now(), histories(9_000) / 9);
+    let reached = on_threads(|thread| {
+        engine::runtime().block_on(async {
+            let place = place(thread).await;
+            let mut reached = Reached::default();
+            // Seeds of their own, each told once whole, then once for every wait of every step.
+            let mut seed = 1_000_000 + thread;
+            while reached.histories < all / THREADS && reached.failed.len() < 3 {
+                let waits = tell(&place, seed, Crashes::None, &mut reached).await;
+                for (actor, at) in
+                    waits.iter().enumerate().flat_map(|(actor, waits)| (1..=*waits).map(move |at| (actor, at)))
+                {
+                    tell(&place, seed, Crashes::One { actor, at }, &mut reached).await;
+                    if reached.failed.len() >= 3 {
+                        break;
+                    }
+                }
+                seed += THREADS;
+            }
+            reached
+        })
+    });
+    reached.print("histories with one step dropped", began);
+    assert_kept(&reached);
+}
+
+/// One history, as `PREPAY_SIM_SEED` and `PREPAY_SIM_CRASH` name it; the same seed twice is the same history.
+#[test]
+fn told_again_it_is_the_same_history() {
+    let named = env::var("PREPAY_SIM_SEED").map(|text| text.parse().expect("a seed"));
+    let seed = named.clone().unwrap_or(7);
+    let crashes = match env::var("PREPAY_SIM_CRASH").as_deref() {
+        Err(_) => Crashes::Rolled,
+        Ok("none") => Crashes::None,
+        Ok(text) => {
+            let (actor, at) = text.split_once(':').expect("actor:wait");
+            Crashes::One { actor: actor.parse().unwrap(), at: at.parse().unwrap() }
+        }
+    };
+    let once = || {
+        engine::runtime().block_on(async {
+            let place = place(9).await;
+            let mut reached = Reached::default();
+            (tell(&place, seed, crashes, &mut reached).await, reached)
+        })
+    };
+    let (waits, reached) = once();
+    assert_kept(&reached);
+    if named.is_err() {
+        let (again, second) = once();
+        assert_eq!((waits, reached.pairs), (again, second.pairs));
+    }
+}

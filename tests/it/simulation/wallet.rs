@@ -1,0 +1,241 @@
+//! What the wallets hold: numbers, payers' codes, money. The truth that our rows are judged against.
+//!
+//! Effect first, answer later: a call changes the books when it arrives, and what it answers may be lost on the way back. A
+//! request that was given up on the way may still arrive, as a late copy.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use prepay::{
+    clock::Clock,
+    domain::{
+        attempt::Frozen,
+        id::{CommandId, OrderId, OutRefundNo, OutTradeNo, TradeNo},
+        money::{Fen, Sum},
+        time::Timestamp,
+        wallet::Wallet,
+    },
+    gateway::PaidTrade,
+};
+
+use super::{dice::Dice, refunds::Back};
+
+/// Both wallets, shared by gateways, payers and the judge.
+#[derive(Clone)]
+pub struct Wallets {
+    books: Arc<Mutex<Books>>,
+    pub clock: Clock,
+}
+
+/// One number at its wallet.
+pub struct Number {
+    pub wallet: Wallet,
+    /// The bytes that made it.
+    pub bytes: Frozen,
+    pub amount: Fen,
+    pub payer: String,
+    pub expire_at: Timestamp,
+    /// Alipay shows a trade some seconds after it was made.
+    pub shown_at: Timestamp,
+    pub is_closed: bool,
+    pub tickets: Vec<String>,
+    pub payment: Option<PaidTrade>,
+    pub created: u32,
+}
+
+/// A request that may still arrive although nobody waits for its answer.
+#[derive(Clone)]
+pub enum Copied {
+    Prepay(OutTradeNo, Frozen),
+    Close(OutTradeNo),
+    Refund(OutTradeNo, OutRefundNo, Frozen),
+    /// Nothing of it matters later.
+    Question,
+}
+
+impl Copied {
+    /// The number that a call opens or closes.
+    pub fn number(&self) -> Option<OutTradeNo> {
+        match self {
+            Self::Prepay(number, _) | Self::Close(number) => Some(*number),
+            Self::Refund(..) | Self::Question => None,
+        }
+    }
+}
+
+/// Why a send of known bytes makes nothing new.
+pub enum NotMade {
+    Paid,
+    Closed,
+    /// Other bytes under a used number.
+    OtherBytes,
+    Expired,
+}
+
+#[derive(Default)]
+struct Code {
+    payer: String,
+    is_asked: bool,
+    is_used: bool,
+}
+
+/// Everything the wallets know.
+pub struct Books {
+    pub dice: Dice,
+    pub numbers: BTreeMap<OutTradeNo, Number>,
+    codes: BTreeMap<String, Code>,
+    /// On the way, with nobody waiting.
+    pub late: Vec<Copied>,
+    /// Payments and closings that the wallet wants to tell.
+    pub news: Vec<OutTradeNo>,
+    /// Whose step is polled right now.
+    pub caller: Option<CommandId>,
+    /// Calls that opened or close numbers, under way: of which order, for which command.
+    pub calling: Vec<(OrderId, CommandId)>,
+    /// Until when each command may call.
+    pub deadlines: BTreeMap<CommandId, Timestamp>,
+    /// Refunds.
+    pub backs: BTreeMap<OutRefundNo, Back>,
+    /// Commands for which a wallet was called.
+    pub called_for: BTreeSet<CommandId>,
+    /// Whether the step that was polled last waits for a wallet.
+    pub is_awaited: bool,
+    /// Nothing goes wrong any more.
+    pub is_calm: bool,
+    pub broken: Vec<String>,
+    pub log: Option<Vec<String>>,
+}
+
+impl Wallets {
+    pub fn new(dice: Dice, clock: Clock, logged: bool) -> Self {
+        let books = Books {
+            dice,
+            numbers: BTreeMap::new(),
+            codes: BTreeMap::new(),
+            late: Vec::new(),
+            news: Vec::new(),
+            caller: None,
+            calling: Vec::new(),
+            deadlines: BTreeMap::new(),
+            backs: BTreeMap::new(),
+            called_for: BTreeSet::new(),
+            is_awaited: false,
+            is_calm: false,
+            broken: Vec::new(),
+            log: logged.then(Vec::new),
+        };
+        Self { books: Arc::new(Mutex::new(books)), clock }
+    }
+
+    pub fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap()
+    }
+}
+
+impl Number {
+    pub fn is_payable(&self, now: Timestamp) -> bool {
+        !self.is_closed && self.payment.is_none() && now < self.expire_at
+    }
+
+    /// Alipay closes by itself at `time_expire`; WeChat goes on saying NOTPAY.
+    pub fn closes_by_itself(&mut self, now: Timestamp) {
+        if self.wallet == Wallet::Alipay && self.payment.is_none() && now >= self.expire_at {
+            self.is_closed = true;
+        }
+    }
+}
+
+impl Books {
+    pub fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.push(line());
+        }
+    }
+
+    pub fn broke(&mut self, what: String) {
+        self.say(|| format!("BROKEN: {what}"));
+        self.broken.push(what);
+    }
+
+    /// Remembers that a wallet is called for whoever is polled.
+    pub fn called(&mut self) {
+        self.called_for.extend(self.caller);
+    }
+
+    /// A call about a number begins: no other command may be at its order's wallets, both in time.
+    pub fn begins(&mut self, order: OrderId, now: Timestamp) -> Option<(OrderId, CommandId)> {
+        let caller = self.caller?;
+        let in_time = |id: &CommandId| self.deadlines.get(id).is_some_and(|until| now <= *until);
+        let beside =
+            self.calling.iter().find(|(of, by)| *of == order && *by != caller && in_time(by) && in_time(&caller));
+        if let Some((_, by)) = beside {
+            let what = format!("{by} and {caller} are at the wallets of {order} at once");
+            self.broke(what);
+        }
+        self.calling.push((order, caller));
+        Some((order, caller))
+    }
+
+    pub fn ends(&mut self, call: (OrderId, CommandId)) {
+        if let Some(at) = self.calling.iter().position(|known| *known == call) {
+            self.calling.swap_remove(at);
+        }
+    }
+
+    pub fn issue_code(&mut self, code: String, payer: String) {
+        self.codes.insert(code, Code { payer, ..Code::default() });
+    }
+
+    /// An exchange leaves us: a second one of a code whose first may have happened breaks the promise.
+    pub fn exchange_begins(&mut self, code: &str) {
+        let asked = self.codes.get_mut(code).is_some_and(|code| std::mem::replace(&mut code.is_asked, true));
+        if asked {
+            self.broke(format!("code {code} is exchanged twice"));
+        }
+    }
+
+    /// Not executed: the code is as good as before, and nothing was done.
+    pub fn exchange_refused(&mut self, code: &str) {
+        if let Some(code) = self.codes.get_mut(code) {
+            code.is_asked = false;
+        }
+        if let Some(caller) = &self.caller {
+            self.called_for.remove(caller);
+        }
+    }
+
+    pub fn exchange_arrives(&mut self, code: &str) -> Option<String> {
+        let code = self.codes.get_mut(code)?;
+        (!std::mem::replace(&mut code.is_used, true)).then(|| code.payer.clone())
+    }
+
+    /// A request that nobody waits for: it is gone, or arrives later.
+    pub fn abandon(&mut self, request: Copied) {
+        if !self.is_calm && !matches!(request, Copied::Question) && self.dice.percent(50) {
+            self.late.push(request);
+        }
+    }
+
+    /// Somebody pays, whoever was told what: with a coupon at times, and very seldom another amount.
+    pub fn pay(&mut self, no: OutTradeNo, now: Timestamp) {
+        let (odd, coupon) = (self.dice.percent(4), self.dice.percent(20));
+        let tail = self.dice.roll();
+        let Some(number) = self.numbers.get_mut(&no).filter(|number| number.is_payable(now)) else { return };
+        let fen = number.amount.get();
+        let amount = if odd { Fen::new(fen + 1).unwrap() } else { number.amount };
+        number.payment = Some(PaidTrade {
+            trade_no: match number.wallet {
+                Wallet::WechatPay => TradeNo::parse(format!("42{tail:020}")).unwrap(),
+                Wallet::Alipay => TradeNo::parse(number.tickets[0].clone()).unwrap(),
+            },
+            amount: Some(amount),
+            payer_amount: Some(Sum::new(if coupon { fen / 2 } else { fen }).unwrap()),
+            paid_at: Timestamp::from_secs(now.secs()),
+            foreign: None,
+        });
+        self.news.push(no);
+        self.say(|| format!("{no} is paid{}", if odd { ", with another amount" } else { "" }));
+    }
+}
