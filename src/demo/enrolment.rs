@@ -37,6 +37,8 @@ pub struct Enrolled {
     pub key_id: KeyId,
     /// Base64, as a merchant is shown it once.
     pub secret: SecretString,
+    /// `whsec_…`: what the merchant checks events with.
+    pub webhook_secret: SecretString,
     pub wechat: WechatApp,
     pub alipay: AlipayApp,
 }
@@ -70,12 +72,13 @@ async fn enrol_in(store: &Store, data: &Data, simulator: &Simulator) -> anyhow::
     }
     let key_id = KeyId::parse(format!("demo-{}", alphanumerics::<12>()))?;
     let secret = enroller.hmac_key(merchant, &key_id).await?;
-    // Nothing is told unsigned; the demo merchant believes its own machine without checking.
-    enroller.webhook_key(merchant, &KeyId::parse(format!("hook-{}", alphanumerics::<12>()))?).await?;
+    let hook_id = KeyId::parse(format!("hook-{}", alphanumerics::<12>()))?;
+    let webhook_secret = enroller.webhook_key(merchant, &hook_id).await?;
     Ok(Enrolled {
         customer_no,
         key_id,
         secret,
+        webhook_secret,
         wechat: wechat(&enroller, merchant, simulator).await?,
         alipay: alipay(&enroller, merchant, simulator).await?,
     })

@@ -1,8 +1,9 @@
 //! One command shows it: `serve` on embedded parts, with simulated wallets over real HTTP and real signatures, one demo
-//! merchant, and a page that looks like a phone.
+//! merchant, and a page that shows a phone and, beside it, the merchant's desk.
 //!
 //! The demo stands above `app` and beside the command line: it starts an [`App`] and puts `/demo…` beside its front. Its
-//! merchant makes orders as any merchant does, by signed calls of the merchant API; its phones are the simulator's.
+//! merchant makes orders, refunds and closes as any merchant does, by signed calls of the merchant API, and checks what it
+//! is told; its phones are the simulator's.
 
 use std::{
     io::Write as _,
@@ -27,12 +28,18 @@ use crate::{
 mod cashier;
 mod data;
 mod enrolment;
+mod events;
+mod notices;
+mod page;
 mod printed;
 mod routes;
 mod shop;
 
 use cashier::Phones;
 use data::Data;
+use events::EventLog;
+use notices::Notices;
+use routes::Scene;
 use shop::Shop;
 
 /// How a demo is started.
@@ -94,7 +101,14 @@ impl Demo {
         let beside = Beside {
             listener,
             prefix: "/demo",
-            endpoint: routes::endpoint(shop.clone(), phones.clone()).map_to_response().boxed(),
+            endpoint: routes::endpoint(Scene {
+                shop: shop.clone(),
+                phones: phones.clone(),
+                events: EventLog::new(&enrolled.webhook_secret)?,
+                notices: Notices::new(&simulator),
+            })
+            .map_to_response()
+            .boxed(),
         };
         let app = App::start_beside(&settings(&data, &base_url), Roles::ALL, Some(beside)).await?;
         Ok(Self { base_url, listen, latency: options.latency, app, simulator, shop, phones, data })

@@ -5,12 +5,17 @@
 //! | `GET /demo` | the page |
 //! | `GET /demo/order?wallet=wechat\|alipay` | makes a fresh order: `{orderNo, interfaceUrl, payInfo, code, links}`; the code is of `person=` (1) |
 //! | `GET /demo/order/{orderNo}` | `order`: as the merchant sees it; `wallet`: what the wallet noted about its numbers |
+//! | `POST /demo/order/{orderNo}/refund` | `{amount}`, in fen: the merchant gives money back → what the merchant API answers |
+//! | `POST /demo/order/{orderNo}/close` | the merchant closes an unpaid order → what the merchant API answers |
+//! | `GET /demo/events?after=0` | the merchant's event log: what came to its notify URL after that `nth`, newest first, the last 200 |
+//! | `GET`, `POST /demo/notices` | `{mode: usual\|late\|lost\|doubled\|forged}`: how the wallets' notifications travel |
 //! | `POST /demo/login` | `{wallet, person}` → `{code}` |
 //! | `POST /demo/cashier` | `{wallet, params, person, press: pay\|cancel}` → what the client API answers, and the cashier's checks |
-//! | `POST /demo/notified` | the merchant's notify URL: answers `OK` |
+//! | `POST /demo/notified` | the merchant's notify URL: answers `OK` to what is signed with its secret, 401 to the rest |
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use poem::{
     Endpoint, Request, Response,
     endpoint::make,
@@ -21,19 +26,30 @@ use serde_json::{Value, json};
 
 use super::{
     cashier::{Phones, Press},
+    events::EventLog,
+    notices::{Mode, Notices},
+    page,
     shop::Shop,
 };
 use crate::domain::wallet::Wallet;
 
-const PAGE: &str = include_str!("page.html");
 const BODY_MAX: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Who takes part besides the roles of the app.
+pub struct Scene {
+    pub shop: Arc<Shop>,
+    pub phones: Arc<Phones>,
+    pub events: EventLog,
+    pub notices: Notices,
+}
+
 /// Everything below `/demo`.
-pub fn endpoint(shop: Arc<Shop>, phones: Arc<Phones>) -> impl Endpoint<Output = Response> + 'static {
+pub fn endpoint(scene: Scene) -> impl Endpoint<Output = Response> + 'static {
+    let scene = Arc::new(scene);
     make(move |request: Request| {
-        let (shop, phones) = (shop.clone(), phones.clone());
-        async move { answer(&shop, &phones, request).await.unwrap_or_else(Refused::into_response) }
+        let scene = scene.clone();
+        async move { answer(&scene, request).await.unwrap_or_else(Refused::into_response) }
     })
 }
 
@@ -60,13 +76,29 @@ impl Refused {
     }
 }
 
-async fn answer(shop: &Shop, phones: &Phones, mut request: Request) -> Result<Response, Refused> {
+async fn answer(scene: &Scene, mut request: Request) -> Result<Response, Refused> {
+    let Scene { shop, phones, events, notices } = scene;
     let path = request.uri().path().trim_end_matches('/').to_owned();
     let parts: Vec<&str> = path.split('/').skip(2).collect();
     let data = match (request.method(), parts.as_slice()) {
-        (&Method::GET | &Method::HEAD, []) => return Ok(page()),
+        (&Method::GET | &Method::HEAD, []) => return Ok(page::response()),
         (&Method::GET, ["order"]) => fresh_order(shop, phones, &request).await?,
         (&Method::GET, ["order", order_no]) => order(shop, phones, order_no).await?,
+        (&Method::POST, ["order", order_no, "refund"]) => {
+            let Amount { amount } = read(&mut request).await?;
+            return as_answered(shop.refund(order_no, amount).await);
+        }
+        (&Method::POST, ["order", order_no, "close"]) => return as_answered(shop.close(number(order_no)?).await),
+        (&Method::GET, ["events"]) => {
+            let After { after } = request.params().map_err(|_| Refused::Asked("?after= is a number".to_owned()))?;
+            json!({ "events": events.since(after) })
+        }
+        (&Method::GET, ["notices"]) => json!({ "mode": notices.mode() }),
+        (&Method::POST, ["notices"]) => {
+            let Travel { mode } = read(&mut request).await?;
+            notices.set(mode);
+            json!({ "mode": mode })
+        }
         (&Method::POST, ["login"]) => {
             let asked: Login = read(&mut request).await?;
             json!({ "code": phones.login(asked.wallet()?, asked.person).map_err(told)? })
@@ -75,8 +107,14 @@ async fn answer(shop: &Shop, phones: &Phones, mut request: Request) -> Result<Re
             let Cashier { wallet, params, person, press } = read(&mut request).await?;
             phones.press(named(&wallet)?, person, &params, press).await.map_err(told)?
         }
-        // Nothing is verified and nothing is done: a merchant's own server is not what is shown here.
-        (&Method::POST, ["notified"]) => return Ok(Response::builder().body("OK")),
+        (&Method::POST, ["notified"]) => {
+            let body = body(&mut request).await?;
+            let answer = match events.arrived(request.headers(), &body) {
+                true => Response::builder().body("OK"),
+                false => Response::builder().status(StatusCode::UNAUTHORIZED).body("not signed by prepay"),
+            };
+            return Ok(answer);
+        }
         _ => return Err(Refused::NoSuchCall),
     };
     Ok(json_response(StatusCode::OK, &data))
@@ -99,14 +137,38 @@ async fn fresh_order(shop: &Shop, phones: &Phones, request: &Request) -> Result<
 }
 
 async fn order(shop: &Shop, phones: &Phones, order_no: &str) -> Result<Value, Refused> {
-    // It becomes part of a path that is signed: nothing but what an order number is made of.
-    if !order_no.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-        return Err(Refused::NoSuchOrder);
-    }
-    let order = shop.order(order_no).await.map_err(Refused::Failed)?.ok_or(Refused::NoSuchOrder)?;
+    let order = shop.order(number(order_no)?).await.map_err(Refused::Failed)?.ok_or(Refused::NoSuchOrder)?;
     let attempts = order["attempts"].as_array().map(Vec::as_slice).unwrap_or_default();
     let numbers: Vec<&str> = attempts.iter().filter_map(|attempt| attempt["outTradeNo"].as_str()).collect();
     Ok(json!({ "order": order, "wallet": phones.noted(&numbers) }))
+}
+
+/// It becomes part of a path that is signed: nothing but what an order number is made of.
+fn number(order_no: &str) -> Result<&str, Refused> {
+    let fits = order_no.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    fits.then_some(order_no).ok_or(Refused::NoSuchOrder)
+}
+
+/// The merchant API's own status and words.
+fn as_answered(answer: anyhow::Result<(StatusCode, Value)>) -> Result<Response, Refused> {
+    let (status, answer) = answer.map_err(Refused::Failed)?;
+    Ok(json_response(status, &answer))
+}
+
+#[derive(Deserialize)]
+struct Amount {
+    amount: i64,
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+#[derive(Deserialize)]
+struct Travel {
+    mode: Mode,
 }
 
 #[derive(Deserialize)]
@@ -144,23 +206,13 @@ fn told(error: anyhow::Error) -> Refused {
 }
 
 async fn read<T: DeserializeOwned>(request: &mut Request) -> Result<T, Refused> {
-    let body = tokio::time::timeout(BODY_TIMEOUT, request.take_body().into_bytes_limit(BODY_MAX)).await;
-    let body =
-        body.ok().and_then(Result::ok).ok_or_else(|| Refused::Asked("the body is too long or too slow".to_owned()))?;
+    let body = body(request).await?;
     serde_json::from_slice(&body).map_err(|error| Refused::Asked(format!("JSON: {error}")))
 }
 
-fn page() -> Response {
-    Response::builder()
-        .header("content-type", "text/html; charset=utf-8")
-        .header("cache-control", "no-store")
-        // The page talks to this origin and to nobody else.
-        .header(
-            "content-security-policy",
-            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
-             img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        )
-        .body(PAGE)
+async fn body(request: &mut Request) -> Result<Bytes, Refused> {
+    let body = tokio::time::timeout(BODY_TIMEOUT, request.take_body().into_bytes_limit(BODY_MAX)).await;
+    body.ok().and_then(Result::ok).ok_or_else(|| Refused::Asked("the body is too long or too slow".to_owned()))
 }
 
 fn json_response(status: StatusCode, body: &Value) -> Response {

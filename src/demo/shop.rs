@@ -71,6 +71,31 @@ impl Shop {
         }
     }
 
+    /// Gives this much of an order back, in fen; answers status and body of the merchant API.
+    ///
+    /// A call whose answer was lost is made once more: the same `refundNo` is the same refund.
+    ///
+    /// Errors: no answer, twice.
+    pub async fn refund(&self, order_no: &str, amount_fen: i64) -> anyhow::Result<(StatusCode, Value)> {
+        let refund = json!({
+            "refundNo": format!("BACK-{}", uuid::Uuid::now_v7().simple()),
+            "orderNo": order_no,
+            "refundAmount": amount_fen,
+            "reason": "演示退款",
+        });
+        match self.call(Method::POST, "/api/v1/refunds", refund.to_string()).await {
+            Ok(answer) => Ok(answer),
+            Err(_) => self.call(Method::POST, "/api/v1/refunds", refund.to_string()).await,
+        }
+    }
+
+    /// Makes an unpaid order unpayable; answers status and body of the merchant API.
+    ///
+    /// Errors: no answer.
+    pub async fn close(&self, order_no: &str) -> anyhow::Result<(StatusCode, Value)> {
+        self.call(Method::POST, &format!("/api/v1/orders/{order_no}/close"), String::new()).await
+    }
+
     /// Signed as `merchant-api.md` says: method, target, seconds, nonce, hash of the body, a line each.
     async fn call(&self, method: Method, target: &str, body: String) -> anyhow::Result<(StatusCode, Value)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -26,7 +26,7 @@ impl Phone {
 
     /// The order as its merchant sees it, and what the wallet noted.
     pub async fn seen(&self, order: &Value) -> Value {
-        self.get(&format!("/demo/order/{}", order["orderNo"].as_str().unwrap())).await
+        self.get(&path(order)).await
     }
 
     pub async fn login(&self, wallet: &str, person: u8) -> Value {
@@ -51,6 +51,41 @@ impl Phone {
         .await;
     }
 
+    /// The merchant gives money back; the merchant API's own answer.
+    pub async fn refund(&self, order: &Value, amount: i64) -> (StatusCode, Value) {
+        self.ask(&format!("{}/refund", path(order)), json!({ "amount": amount })).await
+    }
+
+    /// The merchant closes an order; the merchant API's own answer.
+    pub async fn close(&self, order: &Value) -> (StatusCode, Value) {
+        self.ask(&format!("{}/close", path(order)), json!({})).await
+    }
+
+    /// What came to the merchant's notify URL, newest first.
+    pub async fn events(&self, after: u64) -> Vec<Value> {
+        self.get(&format!("/demo/events?after={after}")).await["events"].as_array().unwrap().clone()
+    }
+
+    /// What came about this order, newest first.
+    pub async fn events_of(&self, order: &Value) -> Vec<Value> {
+        self.events(0).await.into_iter().filter(|event| event["orderNo"] == order["orderNo"]).collect()
+    }
+
+    /// How the wallets' notifications travel from now on.
+    pub async fn travel(&self, mode: &str) {
+        let set = self.post("/demo/notices", json!({ "mode": mode })).await;
+        assert_eq!((&set, &self.get("/demo/notices").await), (&json!({ "mode": mode }), &set));
+    }
+
+    /// An order of this wallet that person 1 has paid at the cashier; whether anybody here knows is another question.
+    pub async fn order_paid_at_the_cashier(&self, wallet: &str) -> Value {
+        let order = self.order(wallet).await;
+        let answer = self.pay(&order["payInfo"], &order["code"]).await;
+        assert_eq!(answer["code"], "200", "{answer:#}");
+        self.cashier(wallet, &answer["data"], 1, "pay").await;
+        order
+    }
+
     async fn get(&self, path: &str) -> Value {
         let (status, text) = self.text(path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {text}");
@@ -58,9 +93,19 @@ impl Phone {
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.ask(path, body).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {answer:#}");
+        answer
+    }
+
+    /// Whatever is answered, as long as it is JSON.
+    pub async fn ask(&self, path: &str, body: Value) -> (StatusCode, Value) {
         let answer = self.client.post(format!("{}{path}", self.base_url)).json(&body).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert_eq!(status, StatusCode::OK, "{path}: {text}");
-        serde_json::from_str(&text).unwrap()
+        (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}")))
     }
+}
+
+fn path(order: &Value) -> String {
+    format!("/demo/order/{}", order["orderNo"].as_str().unwrap())
 }
