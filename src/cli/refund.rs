@@ -98,6 +98,9 @@ fn show(refund: &Refund) -> anyhow::Result<()> {
     print::line(format_args!("wanted by: {}", refund.initiator.as_str()))?;
     print::line(format_args!("made: {}", refund.created_at.rfc3339()))?;
     print::line(format_args!("{} sent, {} surely made nothing", refund.sends, refund.refusals))?;
+    if let Some(at) = refund.known_at {
+        print::line(format_args!("the wallet has shown that it has it: {}", at.rfc3339()))?;
+    }
     if let Some(hint) = &refund.hint {
         print::line(format_args!("the wallet last said: {hint}"))?;
     }

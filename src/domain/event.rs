@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::{
     attempt::AttemptState,
-    id::{CustomerNo, IdError},
+    id::{AttemptNo, CustomerNo, IdError},
     money::{Fen, Sum},
     order::{AnomalyKind, Moved, Order, OrderState},
+    refund::{Initiator, Refund},
 };
 
 /// The number of one event (`notifyId`, and `webhook-id`): one per order, kind and refund, stable over retries.
@@ -120,6 +121,22 @@ pub struct RefundNews {
     pub status: &'static str,
     /// The refund's own `notifyUrl`; `None`: the order's.
     pub notify_url: Option<String>,
+    /// The payment that is given back: the order's, or one beside it.
+    pub attempt: AttemptNo,
+    pub initiator: Initiator,
+}
+
+impl RefundNews {
+    pub fn of(refund: &Refund) -> Self {
+        Self {
+            refund_no: refund.refund_no.to_string(),
+            amount: refund.amount,
+            status: refund.state.refund_status(),
+            notify_url: refund.notify_url.clone(),
+            attempt: refund.attempt,
+            initiator: refund.initiator,
+        }
+    }
 }
 
 /// The part of an event's body that is fixed when it is written, in the contract's order.
@@ -140,6 +157,8 @@ struct Facts<'a> {
     refund_amount: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refund_status: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initiator: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     anomaly: Option<String>,
     attach: Option<&'a str>,
@@ -186,20 +205,23 @@ impl MerchantEvent {
     /// The body without its head (see [`sent_body`]): a JSON object of what is true now. What does not apply is null; what
     /// is about refunds or anomalies alone is absent.
     pub fn facts(&self, order: &Order) -> Result<String, serde_json::Error> {
-        let paid = match order.state {
-            OrderState::Paid { by } => order.attempt(by),
-            _ => None,
-        };
-        let payment = paid.and_then(|attempt| match &attempt.state {
-            AttemptState::Paid { payment } => Some((attempt.wallet, payment)),
-            _ => None,
-        });
         let refund = match self {
             Self::Refunded(news) => Some(news),
             _ => None,
         };
+        let paying = match order.state {
+            OrderState::Paid { by } => Some(by),
+            _ => None,
+        };
+        // Money that goes back is told beside the payment that it came with.
+        let paid = refund.map(|news| news.attempt).or(paying).and_then(|no| order.attempt(no));
+        let payment = paid.and_then(|attempt| match &attempt.state {
+            AttemptState::Paid { payment } => Some((attempt.wallet, payment)),
+            _ => None,
+        });
         let anomaly = match self {
             Self::Paid { anomaly } => *anomaly,
+            Self::Refunded(news) if Some(news.attempt) != paying => Some(AnomalyKind::SecondPayment),
             _ => None,
         };
         serde_json::to_string(&Facts {
@@ -214,6 +236,7 @@ impl MerchantEvent {
             refund_no: refund.map(|news| news.refund_no.as_str()),
             refund_amount: refund.map(|news| news.amount.get()),
             refund_status: refund.map(|news| news.status),
+            initiator: refund.map(|news| news.initiator.as_str().to_uppercase()),
             anomaly: anomaly.map(|kind| kind.as_str().to_uppercase()),
             attach: order.attach.as_deref(),
         })
@@ -288,5 +311,26 @@ mod tests {
         );
         let empty = sent_body(id, EventKind::Close, 1, &customer, "{}");
         assert!(serde_json::from_str::<serde_json::Value>(&empty).is_ok(), "{empty}");
+    }
+
+    #[test]
+    fn a_refund_is_told_beside_the_payment_it_gives_back() {
+        let order = crate::domain::order::table::paid_twice();
+        let told = |attempt: u8, initiator| {
+            let news = RefundNews {
+                refund_no: "R1".into(),
+                amount: order.amount,
+                status: "SUCCESS",
+                notify_url: None,
+                attempt: AttemptNo::new(attempt).unwrap(),
+                initiator,
+            };
+            let facts = MerchantEvent::Refunded(news).facts(&order).unwrap();
+            let facts: serde_json::Value = serde_json::from_str(&facts).unwrap();
+            ["anomaly", "channelTradeNo", "payType", "initiator"]
+                .map(|name| facts[name].as_str().unwrap_or("").to_owned())
+        };
+        assert_eq!(told(2, Initiator::Merchant), ["", "42002", "WECHAT", "MERCHANT"]);
+        assert_eq!(told(1, Initiator::System), ["SECOND_PAYMENT", "42001", "WECHAT", "SYSTEM"]);
     }
 }

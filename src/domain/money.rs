@@ -61,6 +61,7 @@ pub struct Sum(i64);
 
 impl Sum {
     pub const NOTHING: Self = Self(0);
+    pub const MAX: Self = Self(Fen::MAX.0);
 
     /// Errors: [`MoneyError::Range`].
     pub fn new(fen: i64) -> Result<Self, MoneyError> {

@@ -1,7 +1,7 @@
 //! Money back: one row, one number at the wallet, one door for change.
 
 #[cfg(test)]
-mod table;
+pub(crate) mod table;
 
 use std::time::Duration;
 
@@ -128,7 +128,14 @@ pub struct Refund {
     pub refusals: u32,
     /// How often the wallet was asked since the last send: the place in the timetable.
     pub asks: u32,
+    /// The last send, unless it surely made nothing.
     pub sent_at: Option<Timestamp>,
+    /// The last send before that one which may have arrived.
+    pub doubtful_at: Option<Timestamp>,
+    /// When the wallet answered the last send with words that only a later question confirms as a refusal.
+    pub denied_at: Option<Timestamp>,
+    /// When the wallet first showed that it has this number. From then on no refusal, and no "not found", ends it.
+    pub known_at: Option<Timestamp>,
     /// The wallet's number for it.
     pub wallet_refund_no: Option<String>,
     /// What the wallet last said against it, for people: it waits for money, say.
@@ -145,10 +152,16 @@ pub struct Refund {
 pub enum RefundEvent {
     /// The bytes are about to be sent; the first time they are frozen with it.
     SendRecorded { frozen: Frozen },
-    /// This send surely made nothing; the next one is due then.
-    SendRefused { hint: String, again_in: Duration },
+    /// This send (its place among the sends, from 1) surely made nothing; the next one is due then.
+    SendRefused { send: u32, hint: String, again_in: Duration },
+    /// The wallet would not make this send, in words that an earlier send may have caused: a question tells, some time later.
+    SendDenied { send: u32, hint: String },
     /// Every send was refused for good and the wallet does not know the number.
     Refused { why: String },
+    /// The wallet shows that it has the number, and not what became of it.
+    Known { hint: Option<String> },
+    /// The wallet was asked about a refund that failed, and does not have it.
+    Absent,
     /// The wallet was asked, or sent to, and did not settle it: its next question is put on the timetable.
     Unsettled { hint: Option<String> },
     /// The wallet has it.
@@ -204,6 +217,8 @@ impl Refund {
     pub const PER_PAYMENT_MAX: u32 = 50;
     /// A send that may have arrived is not held against a refusal of the same bytes for longer than this.
     pub const LAPSED_AFTER: Duration = Duration::from_secs(24 * 3600);
+    /// Bytes leave within this time of their record, or not at all: the record is what everything later counts from.
+    pub const SENT_WITHIN: Duration = Duration::from_secs(5);
     /// The names of refunds by policy; no merchant may use one.
     pub const SYSTEM_PREFIX: &'static str = "SYS-";
 
@@ -229,6 +244,9 @@ impl Refund {
             refusals: 0,
             asks: 0,
             sent_at: None,
+            doubtful_at: None,
+            denied_at: None,
+            known_at: None,
             wallet_refund_no: None,
             hint: None,
             created_at: now,
@@ -239,7 +257,25 @@ impl Refund {
 
     /// Whether no send of it can have arrived: it may be sent without asking first.
     pub fn is_surely_unknown(&self) -> bool {
-        self.refusals == self.sends && matches!(self.state, RefundState::Waiting | RefundState::Sent)
+        self.refusals == self.sends
+            && self.known_at.is_none()
+            && matches!(self.state, RefundState::Waiting | RefundState::Sent)
+    }
+
+    /// Whether the send that was recorded last may leave now. One that was held up may not: somebody counts it as long ago.
+    pub fn may_leave(&self, now: Timestamp) -> bool {
+        self.sent_at.is_some_and(|recorded| now.since(recorded) <= Self::SENT_WITHIN)
+    }
+
+    /// When a denied send may be taken for refused, if the wallet does not have it then: a refund that is being made may not be
+    /// found sooner. `None`: nothing was denied.
+    pub fn confirmable_at(&self) -> Option<Timestamp> {
+        let gap = match self.wallet {
+            // Alipay knows nothing about a refund sooner (`alipay.md` §8.2); WeChat asks for a minute between two tries.
+            Wallet::Alipay => 10,
+            Wallet::WechatPay => 60,
+        };
+        self.denied_at.map(|at| at.plus(Duration::from_secs(gap)))
     }
 
     pub fn out_refund_no(&self) -> OutRefundNo {
@@ -257,10 +293,13 @@ impl Refund {
 
     /// Whether a wallet that does not know the number never will: every send was refused, or the doubtful ones are long ago.
     pub fn refused_outright(&self, now: Timestamp) -> bool {
-        self.sends > 0 && (self.refusals == self.sends || now.since(self.created_at) > Self::LAPSED_AFTER)
+        let last_doubt = self.sent_at.max(self.doubtful_at);
+        let lapsed = last_doubt.is_some_and(|at| now.since(at) > Self::LAPSED_AFTER);
+        self.sends > 0 && self.known_at.is_none() && (self.refusals == self.sends || lapsed)
     }
 
-    /// The one door for change. The wallet's later word wins over ours; only paid back is absorbing.
+    /// The one door for change. The wallet's later word wins over ours; only paid back is absorbing, and only paid back is
+    /// believed of a refund that failed: its part of the payment may have been given to another.
     pub fn apply(&self, event: RefundEvent, now: Timestamp) -> RefundStep {
         let mut next = self.clone();
         let mut sends = false;
@@ -275,61 +314,124 @@ impl Refund {
                 // What was sent often is asked about, and sent, less and less often.
                 next.asks = next.sends;
                 next.sends = next.sends.saturating_add(1);
+                next.doubtful_at = self.sent_at.or(self.doubtful_at);
                 next.sent_at = Some(now);
+                next.denied_at = None;
                 next.state = RefundState::Sent;
                 next.next_at = Some(now.plus(ask_again_in(next.asks)));
                 sends = true;
             }
-            RefundEvent::SendRefused { hint, again_in } => {
+            RefundEvent::SendRefused { send, hint, again_in } => {
                 if self.state != RefundState::Sent {
                     return RefundStep::AlreadyThere;
                 }
                 next.refusals = next.sends.min(next.refusals.saturating_add(1));
-                next.hint = Some(hint);
-                next.next_at = Some(now.plus(again_in));
+                // Late word of an earlier send says nothing about the one under way.
+                if send == self.sends {
+                    next.sent_at = None;
+                    next.hint = Some(hint);
+                    next.next_at = Some(now.plus(again_in));
+                }
             }
-            RefundEvent::Refused { why } => {
-                if self.state != RefundState::Sent || !self.refused_outright(now) {
+            RefundEvent::SendDenied { send, hint } => {
+                if self.state != RefundState::Sent || send != self.sends {
                     return RefundStep::AlreadyThere;
                 }
-                next.settle(RefundState::Failed { why }, None);
+                next.denied_at = Some(now);
+                next.hint = Some(hint);
+                next.next_at = next.confirmable_at();
+            }
+            RefundEvent::Refused { why } => {
+                if self.state != RefundState::Sent {
+                    return RefundStep::AlreadyThere;
+                }
+                let is_confirmed = self.confirmable_at().is_some_and(|at| at <= now);
+                if is_confirmed {
+                    next.refusals = next.sends.min(next.refusals.saturating_add(1));
+                    (next.sent_at, next.denied_at) = (None, None);
+                }
+                if next.refused_outright(now) {
+                    next.settle(RefundState::Failed { why }, None);
+                } else if is_confirmed {
+                    next.asks = next.asks.saturating_add(1);
+                    next.hint = Some(why);
+                    next.next_at = Some(now.plus(ask_again_in(next.asks)));
+                } else {
+                    return RefundStep::AlreadyThere;
+                }
             }
             RefundEvent::Unsettled { hint } => {
                 if self.next_at.is_none() {
                     return RefundStep::AlreadyThere;
                 }
                 next.asks = next.asks.saturating_add(1);
-                next.hint = hint.or(next.hint);
+                // The words of a denial wait for their confirmation.
+                if self.denied_at.is_none() {
+                    next.hint = hint.or(next.hint);
+                }
                 next.next_at = match self.state {
-                    // Asked once because a person wanted it.
-                    RefundState::Failed { .. } => None,
+                    // Asked because somebody wanted it; a wallet that never answers is not asked for ever.
+                    RefundState::Failed { .. } if next.asks >= FAILED_ASKS_MAX => None,
                     RefundState::Abnormal => Some(now.plus(ABNORMAL_ASKED_EVERY)),
                     _ => Some(now.plus(ask_again_in(next.asks))),
                 };
             }
-            RefundEvent::Accepted { wallet_refund_no } => {
-                next.asks = if self.state == RefundState::Processing { next.asks.saturating_add(1) } else { 1 };
-                next.wallet_refund_no = wallet_refund_no.or(next.wallet_refund_no);
-                next.hint = None;
-                next.state = RefundState::Processing;
-                next.next_at = Some(now.plus(ask_again_in(next.asks)));
-            }
-            RefundEvent::PaidBack { at, wallet_refund_no } => {
-                next.settle(RefundState::Succeeded { at }, wallet_refund_no);
-            }
-            RefundEvent::GivenUp { why } => {
-                if matches!(self.state, RefundState::Failed { .. }) {
+            RefundEvent::Absent => {
+                if !matches!(self.state, RefundState::Failed { .. }) || self.next_at.is_none() {
                     return RefundStep::AlreadyThere;
                 }
-                next.settle(RefundState::Failed { why }, None);
+                next.next_at = None;
             }
-            RefundEvent::Undelivered { wallet_refund_no } => {
+            RefundEvent::Known { hint } => {
+                next.is_known(now);
+                next.asks = next.asks.saturating_add(1);
+                next.hint = hint.or(next.hint);
+                match self.state {
+                    RefundState::Failed { .. } => next.doubt_failure(ask_again_in(next.asks), now),
+                    RefundState::Abnormal => next.next_at = Some(now.plus(ABNORMAL_ASKED_EVERY)),
+                    _ => next.next_at = Some(now.plus(ask_again_in(next.asks))),
+                }
+            }
+            RefundEvent::Accepted { wallet_refund_no } => {
+                next.is_known(now);
                 next.wallet_refund_no = wallet_refund_no.or(next.wallet_refund_no);
-                next.hint = None;
-                next.state = RefundState::Abnormal;
-                next.next_at = Some(now.plus(ABNORMAL_ASKED_EVERY));
+                if matches!(self.state, RefundState::Failed { .. }) {
+                    next.asks = next.asks.saturating_add(1);
+                    next.doubt_failure(ask_again_in(next.asks), now);
+                } else {
+                    next.asks = if self.state == RefundState::Processing { next.asks.saturating_add(1) } else { 1 };
+                    next.hint = None;
+                    next.state = RefundState::Processing;
+                    next.next_at = Some(now.plus(ask_again_in(next.asks)));
+                }
             }
-            RefundEvent::LookWanted => next.next_at = Some(now),
+            RefundEvent::PaidBack { at, wallet_refund_no } => {
+                next.is_known(now);
+                next.settle(RefundState::Succeeded { at }, wallet_refund_no);
+            }
+            RefundEvent::GivenUp { why } => match &self.state {
+                // As it was, and that is an answer.
+                RefundState::Failed { .. } if self.next_at.is_none() => return RefundStep::AlreadyThere,
+                RefundState::Failed { .. } => (next.hint, next.next_at) = (None, None),
+                _ => next.settle(RefundState::Failed { why }, None),
+            },
+            RefundEvent::Undelivered { wallet_refund_no } => {
+                next.is_known(now);
+                next.wallet_refund_no = wallet_refund_no.or(next.wallet_refund_no);
+                if matches!(self.state, RefundState::Failed { .. }) {
+                    next.doubt_failure(ABNORMAL_ASKED_EVERY, now);
+                } else {
+                    next.hint = None;
+                    next.state = RefundState::Abnormal;
+                    next.next_at = Some(now.plus(ABNORMAL_ASKED_EVERY));
+                }
+            }
+            RefundEvent::LookWanted => {
+                next.next_at = Some(now);
+                if matches!(self.state, RefundState::Failed { .. }) {
+                    next.asks = 0;
+                }
+            }
         }
         next.version = self.version + 1;
         let change = |holds: fn(&RefundState) -> bool| {
@@ -345,6 +447,19 @@ impl Refund {
         }))
     }
 
+    /// The wallet has the number: what it once denied it has not refused.
+    fn is_known(&mut self, now: Timestamp) {
+        self.known_at.get_or_insert(now);
+        self.denied_at = None;
+    }
+
+    /// The wallet tells of a refund that had failed: asked at once, then again and again, until it settles it.
+    fn doubt_failure(&mut self, again_in: Duration, now: Timestamp) {
+        self.asks = self.asks.min(HOURLY_FROM);
+        self.hint = Some(HAD_FAILED.to_owned());
+        self.next_at = Some(if self.next_at.is_none() { now } else { now.plus(again_in) });
+    }
+
     fn settle(&mut self, state: RefundState, wallet_refund_no: Option<String>) {
         self.state = state;
         self.wallet_refund_no = wallet_refund_no.or(self.wallet_refund_no.take());
@@ -355,6 +470,14 @@ impl Refund {
 
 /// A refund that a person has to settle at the wallet is asked about this often: the notice of it may be lost.
 const ABNORMAL_ASKED_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// What people read beside a refund that failed, and that its wallet has after all.
+pub const HAD_FAILED: &str = "it failed, and the wallet has it after all";
+
+/// From this place in the timetable on, a question an hour.
+const HOURLY_FROM: u32 = 11;
+/// So many questions about a refund that failed remain without an answer: a day and an hour of them.
+const FAILED_ASKS_MAX: u32 = HOURLY_FROM + 24;
 
 /// How long after the last question (or the send, for the first) the wallet is asked about a refund next.
 ///

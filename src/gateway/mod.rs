@@ -50,10 +50,10 @@ pub enum GatewayError {
     Refused { wallet: Wallet, code: String, why: Refused },
     /// The wallet says that the number is paid, closed, used, or in any state that only a query can tell.
     ///
-    /// Of a refund: it would not make it, and a query tells whether an earlier send did. One that is not known then is refused
-    /// (`wechat-pay.md` §10.2: query, then fail).
+    /// Of a refund: it would not make it, and a query tells whether an earlier send did. One that is still not known some time
+    /// later is refused (`wechat-pay.md` §10.2: query, then fail); unless it is `taken`: the wallet says that it has this number.
     #[error("{wallet} answered {code}: only a query can tell")]
-    AskFirst { wallet: Wallet, code: String },
+    AskFirst { wallet: Wallet, code: String, taken: bool },
     /// Throttled, not executed.
     #[error("{wallet} is busy: {code}")]
     Busy { wallet: Wallet, code: String, retry_in: Duration },

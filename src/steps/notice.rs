@@ -76,18 +76,28 @@ impl Steps {
     }
 
     async fn apply_notice(&self, account: AccountId, notice: Verified<Notice>) -> Result<Noted, StepError> {
-        let Trade { out_trade_no: number, state } = match notice.into_inner() {
-            Notice::Payment(trade) => trade,
-            Notice::Refund(refund) => {
-                let noted = self.refund_notice(account, &refund).await?;
-                // A wallet that tells the payment beside it tells the truth about that too.
-                match (noted, refund.trade) {
-                    (Noted::Done, Some(state)) => Trade { out_trade_no: refund.out_trade_no, state },
-                    (noted, _) => return Ok(noted),
+        match notice.into_inner() {
+            Notice::Payment(trade) => self.apply_trade(account, trade).await,
+            Notice::Refund(mut refund) => {
+                // A wallet that tells the payment beside it tells the truth about that too, whatever is wrong with the refund: it
+                // may be all we ever hear of the payment.
+                let trade = refund.trade.take().map(|state| Trade { out_trade_no: refund.out_trade_no, state });
+                let traded = match trade {
+                    Some(trade) => self.apply_trade(account, trade).await?,
+                    None => Noted::Done,
+                };
+                match self.refund_notice(account, &refund).await? {
+                    Noted::Done => Ok(traded),
+                    parked => Ok(parked),
                 }
             }
-            Notice::Other(why) => return Ok(Noted::Park(why)),
-        };
+            Notice::Other(why) => Ok(Noted::Park(why)),
+        }
+    }
+
+    /// Applies what a notice says about a payment.
+    async fn apply_trade(&self, account: AccountId, trade: Trade) -> Result<Noted, StepError> {
+        let Trade { out_trade_no: number, state } = trade;
         let Some(order) = self.order(number.order).await? else {
             return Ok(Noted::Park(format!("no order has the number {number}")));
         };

@@ -6,7 +6,7 @@ use crate::{
         id::{AttemptNo, OutTradeNo},
         money::Fen,
         order::{AnomalyKind, Handled, Order},
-        refund::{Initiator, Refund, RefundWish},
+        refund::{Initiator, Refund, RefundState, RefundWish},
     },
     keys::mac::sha256,
     store::{AnomalyRow, RefundInserted},
@@ -25,6 +25,9 @@ impl Steps {
             }
             decided => decided?,
         };
+        if handled == Handled::Due {
+            return Ok(());
+        }
         if self.store.handle_anomaly(anomaly.id, handled).await? {
             let number = OutTradeNo { order: anomaly.order, attempt: anomaly.attempt };
             let kind = anomaly.kind.as_str();
@@ -38,17 +41,18 @@ impl Steps {
         let Some(order) = self.order(anomaly.order).await? else { return Ok(Handled::Person) };
         let Some(merchant) = self.store.merchant(order.merchant).await? else { return Ok(Handled::Person) };
         let handled = merchant.policies.decide(&order, anomaly.attempt, anomaly.kind, &anomaly.detail);
-        if handled == Handled::Refunded && !self.refund_by_policy(&order, anomaly.attempt, anomaly.kind).await? {
-            return Ok(Handled::Person);
+        match handled {
+            Handled::Refunded => self.refund_by_policy(&order, anomaly.attempt, anomaly.kind).await,
+            handled => Ok(handled),
         }
-        Ok(handled)
     }
 
-    /// Gives back all that is left of a payment, once. False: it has had as many refunds as it may.
-    async fn refund_by_policy(&self, order: &Order, no: AttemptNo, kind: AnomalyKind) -> Result<bool, StepError> {
+    /// Gives back all that is left of a payment, once. A person's: it has had as many refunds as it may, or the one by policy
+    /// failed. Still due: others have all of it, and may yet fail.
+    async fn refund_by_policy(&self, order: &Order, no: AttemptNo, kind: AnomalyKind) -> Result<Handled, StepError> {
         const ROUNDS: usize = 10;
         let payment = order.attempt(no).zip(Refund::system_no(order.out_trade_no(no)));
-        let Some((attempt, refund_no)) = payment else { return Ok(false) };
+        let Some((attempt, refund_no)) = payment else { return Ok(Handled::Person) };
         let mut amount = order.amount;
         for _ in 0..ROUNDS {
             let wish = RefundWish {
@@ -60,12 +64,19 @@ impl Steps {
                 initiator: Initiator::System,
             };
             match self.store.insert_refund(&Refund::new(order, attempt, wish, self.now())).await? {
-                RefundInserted::New | RefundInserted::Exists(_) => return Ok(true),
+                RefundInserted::Exists(refund) if matches!(refund.state, RefundState::Failed { .. }) => {
+                    return Ok(Handled::Person);
+                }
+                RefundInserted::New | RefundInserted::Exists(_) => return Ok(Handled::Refunded),
                 // The merchant was first with a part of it: the rest.
                 RefundInserted::Exceeds { left } => match Fen::new(left) {
                     Ok(left) if left < amount => amount = left,
-                    Ok(_) => return Ok(false),
-                    Err(_) => return Ok(true),
+                    Ok(_) => return Ok(Handled::Person),
+                    Err(_) => {
+                        let mut refunds = self.store.refunds_of(order.id).await?;
+                        refunds.retain(|refund| refund.attempt == no);
+                        return Ok(when_nothing_is_left(&refunds));
+                    }
                 },
             }
         }
@@ -73,10 +84,35 @@ impl Steps {
     }
 }
 
+/// What becomes of a payment that is to go back, when others have set all of it aside: noted only once it is known.
+fn when_nothing_is_left(refunds_of_it: &[Refund]) -> Handled {
+    let is_open =
+        |refund: &Refund| matches!(refund.state, RefundState::Waiting | RefundState::Sent | RefundState::Processing);
+    // A person settles what the wallet could not deliver, and sees whether all of it went back.
+    if refunds_of_it.iter().any(is_open) { Handled::Due } else { Handled::Person }
+}
+
 /// What the payer reads in the wallet.
 const fn reason(kind: AnomalyKind) -> &'static str {
     match kind {
         AnomalyKind::LatePayment => "订单已关闭，款项退回",
         _ => "重复支付，款项退回",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{refund::table::refund, time::Timestamp};
+
+    #[test]
+    fn money_that_others_set_aside_is_decided_once_they_ended() {
+        let with = |state| Refund { state, ..refund(1) };
+        let done = || with(RefundState::Succeeded { at: Timestamp::from_secs(1) });
+        for open in [RefundState::Waiting, RefundState::Sent, RefundState::Processing] {
+            assert_eq!(when_nothing_is_left(&[done(), with(open)]), Handled::Due);
+        }
+        assert_eq!(when_nothing_is_left(&[done(), with(RefundState::Abnormal)]), Handled::Person);
+        assert_eq!(when_nothing_is_left(&[done()]), Handled::Person);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         attempt::Frozen,
         event::{MerchantEvent, RefundNews},
         id::RefundId,
-        refund::{Refund, RefundEvent, RefundMoved, RefundState, RefundStep, ask_again_in},
+        refund::{HAD_FAILED, Refund, RefundEvent, RefundMoved, RefundState, RefundStep, ask_again_in},
         time::Timestamp,
         wallet::Wallet,
     },
@@ -101,12 +101,7 @@ impl Steps {
     async fn commit_refund(&self, moved: &RefundMoved, spacing: Duration) -> Result<RefundCommitted, StepError> {
         let refund = &moved.refund;
         let order = if moved.is_news() { self.order(refund.order).await? } else { None };
-        let news = MerchantEvent::Refunded(RefundNews {
-            refund_no: refund.refund_no.to_string(),
-            amount: refund.amount,
-            status: refund.state.refund_status(),
-            notify_url: refund.notify_url.clone(),
-        });
+        let news = MerchantEvent::Refunded(RefundNews::of(refund));
         let told = order.as_ref().map(|order| (order, &news));
         let done = self.store.commit_refund(RefundCommit { moved, spacing, told, at: self.now() }).await?;
         if done == RefundCommitted::Done && moved.is_news() {
@@ -119,6 +114,10 @@ impl Steps {
             let number = refund.out_refund_no();
             tracing::error!(out_refund_no = %number, "a refund that had failed is made after all: compare the order's refunds with the wallet");
         }
+        if done == RefundCommitted::Done && moved.from_state == "failed" && refund.hint.as_deref() == Some(HAD_FAILED) {
+            let number = refund.out_refund_no();
+            tracing::error!(out_refund_no = %number, "a refund that failed is at its wallet after all: it is asked about until it settles");
+        }
         Ok(done)
     }
 }
@@ -128,7 +127,26 @@ impl At<'_> {
     async fn ask_then_send(&self, refund: Refund) -> Result<(), StepError> {
         match self.ask(&refund).await {
             Ok(RefundFound::Seen(seen)) if is_definite(&refund, &seen) => self.take_in(&refund, &seen).await,
-            Ok(_) if matches!(refund.state, RefundState::Sent | RefundState::Processing) => self.send(refund).await,
+            Ok(RefundFound::Seen(seen)) if is_named(&seen) && refund.known_at.is_none() => {
+                self.record(refund.id, RefundEvent::Known { hint: None }).await
+            }
+            Ok(RefundFound::NotExist) if matches!(refund.state, RefundState::Failed { .. }) => {
+                self.record(refund.id, RefundEvent::Absent).await
+            }
+            Ok(found) if matches!(refund.state, RefundState::Sent | RefundState::Processing) => {
+                if refund.known_at.is_some() && found == RefundFound::NotExist {
+                    tracing::error!(out_refund_no = %refund.out_refund_no(), "a wallet does not know a refund that it had: it is asked for again under its number, and never called failed");
+                }
+                match refund.confirmable_at() {
+                    None => self.send(refund).await,
+                    Some(at) if at > self.steps.now() => Ok(self.steps.store.postpone_refund(refund.id, at).await?),
+                    // Not known at the first look, nor at this one.
+                    Some(_) => {
+                        let why = refund.hint.clone().unwrap_or_else(|| "refused".to_owned());
+                        self.record(refund.id, RefundEvent::Refused { why }).await
+                    }
+                }
+            }
             Ok(_) => self.unsettled(&refund, None).await,
             Err(error) => self.unsettled(&refund, Some(error.to_string())).await,
         }
@@ -151,14 +169,21 @@ impl At<'_> {
         };
         let recorded = RefundEvent::SendRecorded { frozen: frozen.clone() };
         let Change::Done(refund) = self.change(&refund, recorded).await? else { return Ok(()) };
+        if !refund.may_leave(self.steps.now()) {
+            tracing::warn!(out_refund_no = %refund.out_refund_no(), "a refund was held up before its send, and was not sent");
+            return self.again(&refund, "held up before its send".to_owned(), POSTPONED_AT_LEAST).await;
+        }
         let answer = self.gateway.refund(&refund.out_trade_no(), &refund.out_refund_no(), &frozen).await;
         self.steps.report(&self.permit, answer.as_ref().err());
         match answer {
             Ok(seen) if is_definite(&refund, &seen) => self.take_in(&refund, &seen).await,
             Ok(_) => Ok(()),
-            Err(GatewayError::Refused { code, why: Refused::Order, .. } | GatewayError::AskFirst { code, .. }) => {
-                self.refused(&refund, code).await
+            Err(GatewayError::Refused { code, why: Refused::Order, .. }) => self.refused(&refund, code).await,
+            Err(GatewayError::AskFirst { code, taken: true, .. }) => {
+                tracing::error!(out_refund_no = %refund.out_refund_no(), code, "the wallet says that it has this refund: a person looks there");
+                self.record(refund.id, RefundEvent::Known { hint: Some(code) }).await
             }
+            Err(GatewayError::AskFirst { code, .. }) => self.denied(&refund, code).await,
             Err(GatewayError::Refused { code, .. }) => {
                 tracing::error!(out_refund_no = %refund.out_refund_no(), code, "a refund waits for people: the balance or the account at the wallet");
                 self.again(&refund, code, PEOPLE_NEED.max(ask_again_in(refund.refusals))).await
@@ -184,17 +209,37 @@ impl At<'_> {
 
     /// The wallet refused this send. The refund failed only if the wallet does not know it from an earlier one either.
     async fn refused(&self, refund: &Refund, code: String) -> Result<(), StepError> {
-        tracing::warn!(out_refund_no = %refund.out_refund_no(), code, "the wallet refused a refund");
+        if refund.known_at.is_some() {
+            tracing::error!(out_refund_no = %refund.out_refund_no(), code, "the wallet refuses a refund that it had: a person looks there");
+        } else {
+            tracing::warn!(out_refund_no = %refund.out_refund_no(), code, "the wallet refused a refund");
+        }
         self.again(refund, code.clone(), PEOPLE_NEED.max(ask_again_in(refund.refusals))).await?;
         match self.ask(refund).await {
             Ok(RefundFound::Seen(seen)) if is_definite(refund, &seen) => self.take_in(refund, &seen).await,
+            Ok(RefundFound::Seen(seen)) if is_named(&seen) => {
+                self.record(refund.id, RefundEvent::Known { hint: Some(code) }).await
+            }
             Ok(_) => self.record(refund.id, RefundEvent::Refused { why: code }).await,
             Err(_) => Ok(()),
         }
     }
 
+    /// The wallet would not make it, perhaps because it has: looked at now, and before it is called refused once more.
+    async fn denied(&self, refund: &Refund, code: String) -> Result<(), StepError> {
+        tracing::warn!(out_refund_no = %refund.out_refund_no(), code, "the wallet would not make a refund; a question tells");
+        self.record(refund.id, RefundEvent::SendDenied { send: refund.sends, hint: code.clone() }).await?;
+        match self.ask(refund).await {
+            Ok(RefundFound::Seen(seen)) if is_definite(refund, &seen) => self.take_in(refund, &seen).await,
+            Ok(RefundFound::Seen(seen)) if is_named(&seen) => {
+                self.record(refund.id, RefundEvent::Known { hint: Some(code) }).await
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     async fn again(&self, refund: &Refund, hint: String, again_in: Duration) -> Result<(), StepError> {
-        self.record(refund.id, RefundEvent::SendRefused { hint, again_in }).await
+        self.record(refund.id, RefundEvent::SendRefused { send: refund.sends, hint, again_in }).await
     }
 
     async fn unsettled(&self, refund: &Refund, hint: Option<String>) -> Result<(), StepError> {
@@ -207,7 +252,8 @@ impl At<'_> {
             Ok(event) => self.record(refund.id, event).await,
             Err(why) => {
                 tracing::error!(out_refund_no = %refund.out_refund_no(), why, "a wallet tells of another refund under this number");
-                self.unsettled(refund, Some(why)).await
+                // It has the number: no later refusal means that it made nothing.
+                self.record(refund.id, RefundEvent::Known { hint: Some(why) }).await
             }
         }
     }
@@ -225,6 +271,15 @@ impl At<'_> {
                 self.steps.store.postpone_refund(refund.id, free_at).await?;
                 Ok(Change::Left)
             }
+            RefundCommitted::OverReserved => {
+                tracing::error!(out_refund_no = %refund.out_refund_no(), out_trade_no = %refund.out_trade_no(), "more is set aside of a payment than was paid: none of its refunds is sent until a person has looked");
+                let hint = Some("more is set aside of its payment than was paid".to_owned());
+                if let RefundStep::Moved(moved) = refund.apply(RefundEvent::Unsettled { hint }, self.steps.now()) {
+                    // Nothing rides on whether somebody was first: what stands in the row goes on.
+                    let _left = self.steps.commit_refund(&moved, Duration::ZERO).await?;
+                }
+                Ok(Change::Left)
+            }
         }
     }
 }
@@ -232,6 +287,11 @@ impl At<'_> {
 /// Alipay's *processing* may mean anything, *never received* too; what stays so is sent again.
 pub(super) fn is_definite(refund: &Refund, seen: &RefundSeen) -> bool {
     !(refund.wallet == Wallet::Alipay && seen.status == RefundStatus::Processing)
+}
+
+/// Whether an answer that settles nothing is about this refund all the same: nobody tells the amount of what is not there.
+pub(super) fn is_named(seen: &RefundSeen) -> bool {
+    seen.amount.is_some()
 }
 
 /// What a wallet's word does to a refund. Errors: it is about other amounts than the row's.

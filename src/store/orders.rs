@@ -10,6 +10,7 @@ use sea_orm::{
 use super::{
     entity::{anomalies, attempts, order_events, orders},
     error::StoreError,
+    history::AnomalyRow,
     outcomes,
     pool::Store,
     rows,
@@ -19,7 +20,7 @@ use crate::domain::{
     attempt::Attempt,
     event::MerchantEvent,
     id::{CommandId, MerchantId, OrderId, OrderNo},
-    order::{Handled, Moved, Order, Write},
+    order::{Anomaly, Handled, Moved, Order, Write},
     outcome::Outcome,
     time::Timestamp,
 };
@@ -148,7 +149,30 @@ impl Store {
         if done && event.is_some() {
             self.wake_senders();
         }
+        if done && !moved.anomalies.is_empty() {
+            self.tell_unkept_anomalies(moved).await;
+        }
         Ok(if done { Committed::Done } else { Committed::Stale })
+    }
+
+    /// One anomaly of a kind is kept per attempt. That the wallet repeats itself is no news; another payment of the same number is,
+    /// and has no row: it is told here with its number.
+    async fn tell_unkept_anomalies(&self, moved: &Moved) {
+        let id = moved.order.id;
+        let kept = match self.anomalies(id).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                for anomaly in &moved.anomalies {
+                    let (attempt, kind) = (anomaly.attempt.get(), anomaly.kind.as_str());
+                    tracing::error!(order.id = %id, attempt, kind, detail = anomaly.detail, %error, "unexpected money; its rows cannot be compared");
+                }
+                return;
+            }
+        };
+        for anomaly in unkept(&moved.anomalies, &kept) {
+            let (attempt, kind) = (anomaly.attempt.get(), anomaly.kind.as_str());
+            tracing::error!(order.id = %id, attempt, kind, detail = anomaly.detail, "more unexpected money of a kind that is noted already: a person looks at the wallet");
+        }
     }
 
     fn attempt_writes(&self, moved: &Moved) -> Vec<(Statement, Rows)> {
@@ -183,6 +207,14 @@ fn read_joined(rows: &[QueryResult]) -> Result<Option<(orders::Model, Vec<attemp
     Ok(Some((order, attempts)))
 }
 
+/// The anomalies that stand in no row, because another of their kind and attempt does.
+fn unkept<'a>(met: &'a [Anomaly], kept: &'a [AnomalyRow]) -> impl Iterator<Item = &'a Anomaly> {
+    let is_kept = |met: &Anomaly| {
+        kept.iter().any(|row| (row.attempt, row.kind, &row.detail) == (met.attempt, met.kind, &met.detail))
+    };
+    met.iter().filter(move |anomaly| !is_kept(anomaly))
+}
+
 fn attempt_update(moved: &Moved, attempt: &Attempt, write: Write) -> sea_orm::sea_query::UpdateStatement {
     let mut row = rows::attempt_changes(attempt);
     if write == Write::Reschedule {
@@ -204,5 +236,32 @@ fn history(moved: &Moved, outcome: Option<(CommandId, &Outcome)>, at: Timestamp)
         state: Set(moved.order.state.name().to_owned()),
         command_id: Set(command.map(|command| command.to_string())),
         at: Set(at.ms()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{id::AttemptNo, order::AnomalyKind};
+
+    #[test]
+    fn another_payment_of_a_number_is_not_taken_for_a_repeat() {
+        let met = |detail: &str| Anomaly {
+            attempt: AttemptNo::FIRST,
+            kind: AnomalyKind::SecondPayment,
+            detail: detail.to_owned(),
+        };
+        let kept = AnomalyRow {
+            id: 1,
+            order: OrderId::from_bytes([1; 16]),
+            attempt: AttemptNo::FIRST,
+            kind: AnomalyKind::SecondPayment,
+            detail: "trade_no 4298".to_owned(),
+            at: Timestamp::from_secs(1),
+            handled: Handled::Due,
+        };
+        let met = [met("trade_no 4298"), met("trade_no 4299")];
+        let told: Vec<_> = unkept(&met, std::slice::from_ref(&kept)).map(|anomaly| anomaly.detail.as_str()).collect();
+        assert_eq!(told, ["trade_no 4299"]);
     }
 }

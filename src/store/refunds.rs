@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{
     entity::{
-        attempts, merchant_events,
+        anomalies, attempts, merchant_events,
         refunds::{ActiveModel, Column, Entity},
     },
     error::StoreError,
@@ -20,10 +20,10 @@ use super::{
     run::Rows,
 };
 use crate::domain::{
-    event::MerchantEvent,
+    event::{EventKind, EventState, MerchantEvent},
     id::{AttemptNo, MerchantId, OrderId, RefundId, RefundNo},
-    order::Order,
-    refund::{Refund, RefundMoved},
+    order::{AnomalyKind, Handled, Order},
+    refund::{Initiator, Refund, RefundMoved, RefundState},
     time::Timestamp,
 };
 
@@ -61,6 +61,9 @@ pub enum RefundCommitted {
     TooSoon {
         free_at: Timestamp,
     },
+    /// More is set aside of the payment than was paid, because a refund that had failed is made after all; nothing was written,
+    /// and no refund of it is sent until a person has looked.
+    OverReserved,
 }
 
 impl Store {
@@ -160,6 +163,7 @@ impl Store {
             let turn = attempts::Entity::update_many()
                 .set(attempts::ActiveModel { refund_sent_at: Set(Some(at.ms())), ..Default::default() })
                 .filter(payment(to.order, to.attempt))
+                .filter(attempts::Column::RefundReservedFen.lte(to.total.get()))
                 .filter(
                     Condition::any()
                         .add(attempts::Column::RefundSentAt.is_null())
@@ -171,9 +175,12 @@ impl Store {
         let mut then = Vec::new();
         then.extend(self.shift(moved).map(|shift| (shift, Rows::One)));
         if let Some((order, event)) = told {
-            then.push((self.earlier_news(order, event), Rows::Any));
+            then.push((self.earlier_news(to, false), Rows::Any));
             then.extend(self.event_writes(order, event, at)?);
+        } else if moved.shift.reserved > 0 {
+            then.push((self.earlier_news(to, true), Rows::Any));
         }
+        then.extend(self.policy_failed(moved).map(|write| (write, Rows::Any)));
         match self.run_if_all(guards, then).await? {
             None => {
                 if told.is_some() {
@@ -183,20 +190,48 @@ impl Store {
             }
             Some(0) => Ok(RefundCommitted::Stale),
             Some(_) => {
-                let sent_at = self.refund_sent_at(to).await?;
+                let (sent_at, reserved) = self.turn_of(to).await?;
+                if reserved > to.total.get() {
+                    return Ok(RefundCommitted::OverReserved);
+                }
                 Ok(RefundCommitted::TooSoon { free_at: sent_at.unwrap_or(at).plus(spacing) })
             }
         }
     }
 
     /// A refund has one event. What was told of it before (not delivered, failed) is no longer so: the new event takes its place,
-    /// under a number of its own, so that whoever drops repeats hears it.
-    fn earlier_news(&self, order: &Order, event: &MerchantEvent) -> Statement {
-        let delete = merchant_events::Entity::delete_many()
-            .filter(merchant_events::Column::OrderId.eq(order.id.to_string()))
-            .filter(merchant_events::Column::Kind.eq(event.kind().as_str()))
-            .filter(merchant_events::Column::RefundNo.eq(event.refund_no()));
+    /// under a number of its own, so that whoever drops repeats hears it. Without a new event only what nobody heard is taken back.
+    fn earlier_news(&self, refund: &Refund, only_unheard: bool) -> Statement {
+        let mut delete = merchant_events::Entity::delete_many()
+            .filter(merchant_events::Column::OrderId.eq(refund.order.to_string()))
+            .filter(merchant_events::Column::Kind.eq(EventKind::Refund.as_str()))
+            .filter(merchant_events::Column::RefundNo.eq(refund.refund_no.as_str()));
+        if only_unheard {
+            delete = delete.filter(merchant_events::Column::State.ne(EventState::Delivered.as_str()));
+        }
         self.build(&delete.into_query())
+    }
+
+    /// A refund by policy that failed leaves its money unexpected: back to a person, whether its anomaly was noted as refunded
+    /// yet or not.
+    fn policy_failed(&self, moved: &RefundMoved) -> Option<Statement> {
+        let refund = &moved.refund;
+        let fails = matches!(refund.state, RefundState::Failed { .. }) && moved.from_state != refund.state.name();
+        if refund.initiator != Initiator::System || !fails {
+            return None;
+        }
+        let to_person =
+            anomalies::ActiveModel { handled: Set(Handled::Person.as_str().to_owned()), ..Default::default() };
+        let update = anomalies::Entity::update_many()
+            .set(to_person)
+            .filter(anomalies::Column::OrderId.eq(refund.order.to_string()))
+            .filter(anomalies::Column::AttemptNo.eq(i32::from(refund.attempt.get())))
+            .filter(
+                anomalies::Column::Kind
+                    .is_in([AnomalyKind::LatePayment, AnomalyKind::SecondPayment].map(AnomalyKind::as_str)),
+            )
+            .filter(anomalies::Column::Handled.is_in([Handled::Due, Handled::Refunded].map(Handled::as_str)));
+        Some(self.build(&update.into_query()))
     }
 
     /// The payment's part of a change. Not conditional: what a wallet says happened has happened.
@@ -217,14 +252,16 @@ impl Store {
         Some(self.build(&update.into_query()))
     }
 
-    async fn refund_sent_at(&self, refund: &Refund) -> Result<Option<Timestamp>, StoreError> {
+    /// When something was sent last about a refund's payment, and what is set aside of it, in fen.
+    async fn turn_of(&self, refund: &Refund) -> Result<(Option<Timestamp>, i64), StoreError> {
         let select = attempts::Entity::find()
             .select_only()
             .column(attempts::Column::RefundSentAt)
+            .column(attempts::Column::RefundReservedFen)
             .filter(payment(refund.order, refund.attempt))
-            .into_tuple::<Option<i64>>();
+            .into_tuple::<(Option<i64>, i64)>();
         let row = self.read("attempts", |db| async move { select.one(&*db).await }).await?;
-        Ok(row.flatten().map(Timestamp::from_ms))
+        Ok(row.map_or((None, 0), |(sent_at, reserved)| (sent_at.map(Timestamp::from_ms), reserved)))
     }
 
     /// Takes up to `limit` refunds whose time has come, the oldest first; nobody else gets them for `lease_for`.

@@ -178,7 +178,21 @@ fn attempt(row: attempts::Model) -> Read<Attempt> {
         handed_out_at: moment(row.handed_out_at),
         next_query_at: moment(row.next_query_at),
         queries: u32::try_from(row.queries).at("queries")?,
-        refunded: Sum::new(row.refunded_fen).at("refunded_fen")?,
+        refunded: refunded(&row.order_id, row.no, row.refunded_fen),
+    })
+}
+
+/// What went back of a payment. A wallet that gave back more than there is must not make the payment unreadable: it is cut to
+/// what a sum can be, and told.
+fn refunded(order: &str, no: i32, fen: i64) -> Sum {
+    Sum::new(fen).unwrap_or_else(|_| {
+        tracing::error!(
+            order.id = order,
+            attempt = no,
+            fen,
+            "what went back of a payment is out of range: compare it with the wallet"
+        );
+        if fen < 0 { Sum::NOTHING } else { Sum::MAX }
     })
 }
 
@@ -289,4 +303,16 @@ pub(in crate::store) fn new_attempt(order: OrderId, attempt: &Attempt) -> attemp
     };
     query_changes(attempt, &mut row);
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payment_that_was_over_refunded_stays_readable() {
+        for (fen, read) in [(0, 0), (1999, 1999), (-1, 0), (i64::MAX, Sum::MAX.get())] {
+            assert_eq!(refunded("O", 1, fen).get(), read);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 mod apply;
 #[cfg(test)]
-mod table;
+pub(in crate::domain) mod table;
 
 use std::time::Duration;
 

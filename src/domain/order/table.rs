@@ -104,6 +104,11 @@ fn after(events: impl IntoIterator<Item = OrderEvent>) -> Order {
     })
 }
 
+/// Paid by its second number, then by its first too.
+pub(in crate::domain) fn paid_twice() -> Order {
+    after([started(ONE), closed(ONE), started(two()), paid(two()), paid(ONE)])
+}
+
 fn states() -> Vec<(&'static str, Order)> {
     vec![
         ("waiting", order()),

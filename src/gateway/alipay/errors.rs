@@ -89,7 +89,7 @@ fn refused(failure: &Failure, why: Refused) -> GatewayError {
 }
 
 fn ask_first(failure: &Failure) -> GatewayError {
-    GatewayError::AskFirst { wallet: WALLET, code: failure.name() }
+    GatewayError::AskFirst { wallet: WALLET, code: failure.name(), taken: false }
 }
 
 fn unknown(failure: &Failure) -> GatewayError {
@@ -265,6 +265,7 @@ mod tests {
             GatewayError::Refused { why: Refused::Identity, .. } => "identity",
             GatewayError::Refused { why: Refused::Configuration, .. } => "configuration",
             GatewayError::Refused { why: Refused::NotEnough, .. } => "not enough",
+            GatewayError::AskFirst { taken: true, .. } => "taken",
             GatewayError::AskFirst { .. } => "ask",
             GatewayError::Busy { .. } => "busy",
             GatewayError::Unknown { .. } => "unknown",

@@ -106,13 +106,20 @@ impl Refusal {
             // Many causes: the rest is smaller, 365 days are over, 50 refunds were made, another amount under this number. With
             // REFUND_FEE_INVALID, TRANSACTION_NOT_SUPPORT_REFUND, OUT_REFUND_NO_USED and RESOURCE_ALREADY_EXISTS "permanent after a query".
             "INVALIDREQUEST" => self.ask_first(),
+            "OUTREFUNDNOUSED" | "RESOURCEALREADYEXISTS" if self.status < 500 => {
+                GatewayError::AskFirst { wallet: WALLET, code: self.code.clone(), taken: true }
+            }
             _ => match self.of_any_call() {
                 Some(error) => error,
                 None if self.status < 500 && !self.code.starts_with("HTTP_") => self.ask_first(),
                 None => self.unknown(),
             },
         };
-        self.after_a_copy(error, repeated)
+        match self.after_a_copy(error, repeated) {
+            // A number's own question settles a doubtful prepay; a doubtful refund may be executed and not be found yet.
+            GatewayError::AskFirst { .. } if repeated => self.of_a_copy(),
+            error => error,
+        }
     }
 
     /// A refused question about a refund: it says nothing about the refund, except that it is not known.
@@ -139,12 +146,14 @@ impl Refusal {
     /// A refusal of the second copy decides nothing about the first, which may have arrived.
     fn after_a_copy(&self, error: GatewayError, repeated: bool) -> GatewayError {
         match error {
-            GatewayError::Refused { .. } | GatewayError::Busy { .. } if repeated => GatewayError::Unknown {
-                wallet: WALLET,
-                cause: format!("the main host did not answer, the backup answered {}", self.code),
-            },
+            GatewayError::Refused { .. } | GatewayError::Busy { .. } if repeated => self.of_a_copy(),
             error => error,
         }
+    }
+
+    fn of_a_copy(&self) -> GatewayError {
+        let cause = format!("the main host did not answer, the backup answered {}", self.code);
+        GatewayError::Unknown { wallet: WALLET, cause }
     }
 
     /// A refused query. Whatever it was, it says nothing about the number, except that it is not known.
@@ -199,7 +208,7 @@ impl Refusal {
     }
 
     fn ask_first(&self) -> GatewayError {
-        GatewayError::AskFirst { wallet: WALLET, code: self.code.clone() }
+        GatewayError::AskFirst { wallet: WALLET, code: self.code.clone(), taken: false }
     }
 
     fn busy(&self) -> GatewayError {

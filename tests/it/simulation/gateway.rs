@@ -171,7 +171,7 @@ impl Gateway for SimulatedGateway {
         let request = Copied::Prepay(*number, frozen.clone());
         let arrives = |books: &mut Books, now| books.prepay_arrives(*number, frozen, now);
         let ended = self.call(&format!("prepay {number}"), request, &REFUSALS, arrives).await;
-        let ask_first = |code: &str| GatewayError::AskFirst { wallet: self.wallet(), code: code.into() };
+        let ask_first = |code: &str| GatewayError::AskFirst { wallet: self.wallet(), code: code.into(), taken: false };
         self.ended(ended)?.map_err(|why| match why {
             NotMade::Paid => ask_first("ORDERPAID"),
             NotMade::Closed => ask_first("ORDER_CLOSED"),

@@ -69,8 +69,11 @@ pub async fn every_state_of_a_refund_round_trips(place: Place) {
     assert_eq!(store.insert_refund(&new).await.unwrap(), RefundInserted::New);
     assert_eq!(store.load_refund_by_no(order.merchant, &new.refund_no).await.unwrap(), Some(new.clone()));
     let row = happen(store, &new, sent()).await;
-    let row =
-        happen(store, &row, RefundEvent::SendRefused { hint: "余额".into(), again_in: Duration::from_secs(60) }).await;
+    let row = happen(store, &row, RefundEvent::SendDenied { send: 1, hint: "INVALID_REQUEST".into() }).await;
+    let row = happen(store, &row, sent()).await;
+    let again_in = Duration::from_secs(60);
+    let row = happen(store, &row, RefundEvent::SendRefused { send: 2, hint: "余额".into(), again_in }).await;
+    assert_eq!((row.sent_at, row.doubtful_at, row.known_at), (None, Some(NOW), None));
     let row = happen(store, &row, RefundEvent::Accepted { wallet_refund_no: Some("50".into()) }).await;
     let row = happen(store, &row, RefundEvent::Undelivered { wallet_refund_no: None }).await;
     assert_eq!(sums(&place).await, (700, 0, 1));
@@ -221,12 +224,7 @@ pub async fn a_refunds_later_news_takes_the_place_of_the_earlier(place: Place) {
         RefundEvent::PaidBack { at: secs(9), wallet_refund_no: None },
     ] {
         let RefundStep::Moved(moved) = row.apply(event, NOW) else { panic!("the event changes nothing") };
-        let event = MerchantEvent::Refunded(RefundNews {
-            refund_no: row.refund_no.to_string(),
-            amount: row.amount,
-            status: moved.refund.state.refund_status(),
-            notify_url: None,
-        });
+        let event = MerchantEvent::Refunded(RefundNews::of(&moved.refund));
         let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: Some((&order, &event)), at: NOW };
         assert_eq!(store.commit_refund(commit).await.unwrap(), RefundCommitted::Done);
         row = moved.refund;
@@ -234,6 +232,86 @@ pub async fn a_refunds_later_news_takes_the_place_of_the_earlier(place: Place) {
     }
     assert_eq!(told, [(1, 1), (0, 1)], "`payStatus` is SUCCESS all the time");
     assert_eq!(news(&place, &order, "\"refundStatus\":\"SUCCESS\"").await, 1);
+}
+
+/// The part of a failed refund was given to another, and then the wallet paid the failed one back.
+pub async fn an_over_reserved_payment_sends_nothing(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    let one = refund(&order, "R1", order.amount.get());
+    store.insert_refund(&one).await.unwrap();
+    let row = happen(store, &one, sent()).await;
+    let failed = happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
+    let two = refund(&order, "R2", 1);
+    assert_eq!(store.insert_refund(&two).await.unwrap(), RefundInserted::New);
+    // Accepted alone is not believed: the sums stay as they are.
+    let asked = happen(store, &failed, RefundEvent::Accepted { wallet_refund_no: None }).await;
+    assert_eq!(sums(&place).await, (1, 0, 1));
+    happen(store, &asked, RefundEvent::PaidBack { at: secs(9), wallet_refund_no: None }).await;
+    assert_eq!(sums(&place).await.0, order.amount.get() + 1);
+    let at = secs(9999);
+    let RefundStep::Moved(moved) = two.apply(sent(), at) else { panic!("it can be sent") };
+    let commit = RefundCommit { moved: &moved, spacing: Duration::from_secs(60), told: None, at };
+    assert_eq!(store.commit_refund(commit).await.unwrap(), RefundCommitted::OverReserved);
+    assert_eq!(store.load_refund(two.id).await.unwrap(), Some(two.clone()), "nothing was written");
+    // It can still be said about it why.
+    let noted = happen(store, &two, RefundEvent::Unsettled { hint: Some("too much".into()) }).await;
+    assert_eq!(noted.state, RefundState::Waiting);
+    // And the order stays readable, whatever its sums are.
+    place.sql("UPDATE attempts SET refunded_fen = 9999999999999").await;
+    assert!(store.load_order(order.id).await.unwrap().unwrap().is_refunded_in_full());
+}
+
+/// The merchant was about to hear of a failure that is none.
+pub async fn a_failure_that_nobody_heard_is_taken_back(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    for (no, state, left) in [("R1", "pending", 0), ("R2", "parked", 0), ("R3", "delivered", 1)] {
+        let new = refund(&order, no, 10);
+        store.insert_refund(&new).await.unwrap();
+        let row = happen(store, &new, sent()).await;
+        let RefundStep::Moved(moved) = row.apply(RefundEvent::GivenUp { why: "closed".into() }, NOW) else {
+            panic!("the event changes nothing")
+        };
+        let event = MerchantEvent::Refunded(RefundNews::of(&moved.refund));
+        let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: Some((&order, &event)), at: NOW };
+        assert_eq!(store.commit_refund(commit).await.unwrap(), RefundCommitted::Done);
+        place.sql(&format!("UPDATE merchant_events SET state = '{state}' WHERE refund_no = '{no}'")).await;
+        happen(store, &moved.refund, RefundEvent::PaidBack { at: secs(9), wallet_refund_no: None }).await;
+        let told = place.number(&format!("SELECT COUNT(*) FROM merchant_events WHERE refund_no = '{no}'")).await;
+        assert_eq!(told, left, "{state}");
+    }
+}
+
+/// Noted as given back, or not noted yet: money that the policy could not give back is a person's.
+pub async fn a_refund_by_policy_that_fails_is_a_persons(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    for (n, (handled, initiator, wanted)) in [
+        ("refunded", Initiator::System, Handled::Person),
+        ("due", Initiator::System, Handled::Person),
+        ("kept", Initiator::System, Handled::Kept),
+        ("refunded", Initiator::Merchant, Handled::Refunded),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        place.sql("DELETE FROM anomalies").await;
+        let id = order.id;
+        let kind = AnomalyKind::SecondPayment.as_str();
+        place
+            .sql(&format!(
+                "INSERT INTO anomalies (order_id, attempt_no, kind, detail, at, handled) \
+                 VALUES ('{id}', 1, '{kind}', 'trade_no 4299', 1, '{handled}')"
+            ))
+            .await;
+        let mut new = refund(&order, &format!("R{n}"), 1);
+        new.initiator = initiator;
+        store.insert_refund(&new).await.unwrap();
+        let row = happen(store, &new, sent()).await;
+        happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
+        assert_eq!(store.anomalies(id).await.unwrap()[0].handled, wanted, "{handled}");
+    }
 }
 
 async fn news(place: &Place, order: &Order, what: &str) -> i64 {

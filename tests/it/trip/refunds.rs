@@ -61,6 +61,7 @@ impl World {
                 let now =
                     "UPDATE refunds SET next_at = 1, sent_at = 1 WHERE next_at IS NOT NULL AND sent_at IS NOT NULL";
                 self.place.sql(now).await;
+                self.place.sql("UPDATE refunds SET denied_at = 1 WHERE denied_at IS NOT NULL").await;
                 sleep(Duration::from_millis(300)).await;
             }
         };
@@ -144,6 +145,42 @@ pub async fn a_refund_that_never_arrived_is_sent_again_with_the_same_bytes(world
     world
 }
 
+/// Words that may come from an earlier send are looked into twice; what is not there then has failed, once and for all.
+pub async fn a_denied_refund_fails_only_after_a_second_look(world: World) -> World {
+    for (order_no, side, code) in [("A1", Side::Wechat, "INVALID_REQUEST"), ("A2", Side::Alipay, "TRADE_STATUS_ERROR")]
+    {
+        let order = world.paid_by(order_no, side).await;
+        let fault = FaultKind::FailBefore { status: 400, code: code.to_owned() };
+        world.fault_always(side, Call::Refund, &order, fault);
+        let answer = world.refund_taken(order_no, order_no, 700).await;
+        assert_eq!(answer["refundStatus"], "PROCESSING", "{answer:#}");
+        let failed = world.hurried(world.until_refund(order_no, "FAIL")).await;
+        assert!(failed["failReason"].as_str().unwrap().contains(code), "{failed:#}");
+        assert_eq!(world.sim.ledger().refunded(&number(&order, 1)).len(), 0);
+    }
+    world
+}
+
+/// The wallet took it and says that it does not make it, in every word it has for that.
+pub async fn a_refund_that_was_made_under_a_refusal_is_found(world: World) -> World {
+    for (order_no, side, code) in [
+        ("A1", Side::Wechat, "INVALID_REQUEST"),
+        ("A2", Side::Wechat, "RESOURCE_ALREADY_EXISTS"),
+        ("A3", Side::Alipay, "TRADE_HAS_CLOSE"),
+        ("A4", Side::Alipay, "DISCORDANT_REPEAT_REQUEST"),
+    ] {
+        let order = world.paid_by(order_no, side).await;
+        world.sim.wechat().set_switches(|switches| switches.refund_notices = false);
+        world.fault(side, Call::Refund, &order, FaultKind::FailAfter { status: 400, code: code.to_owned() });
+        // The first look does not find it yet.
+        world.fault(side, Call::RefundQuery, &order, FaultKind::HtmlBefore);
+        world.refund_taken(order_no, order_no, 700).await;
+        world.hurried(world.until_refund(order_no, "SUCCESS")).await;
+        assert_eq!(world.sim.ledger().refunded(&number(&order, 1)).len(), 1, "{code}");
+    }
+    world
+}
+
 pub async fn a_refund_without_balance_waits_and_goes_on(world: World) -> World {
     world.paid_by("A1", Side::Wechat).await;
     let mchid = &world.wechat.merchant.mchid;
@@ -215,6 +252,23 @@ pub async fn a_word_about_another_amount_settles_nothing(world: World) -> World 
     assert_eq!(told["data"]["refundStatus"], "PROCESSING", "{told:#}");
     wallet.notify_refund_now(mchid, out_refund_no, &[]).await.unwrap();
     world.until_refund("R1", "SUCCESS").await;
+    world
+}
+
+/// Alipay's notice of a refund tells the payment too, and may be all we hear of it.
+pub async fn a_refunds_notice_that_is_set_aside_still_tells_the_payment(world: World) -> World {
+    let order = world.paid_by("A1", Side::Alipay).await;
+    let answer = world.refund_taken("R1", "A1", 700).await;
+    world.until_refund("R1", "SUCCESS").await;
+    // Nobody told us of the payment, and the refund is not that of its row.
+    world.place.sql("UPDATE refunds SET account_id = account_id + 100").await;
+    world.place.sql("UPDATE attempts SET state = 'open', next_query_at = NULL").await;
+    world.place.sql("UPDATE orders SET state = 'open', paid_by = NULL").await;
+    let (sent, out_refund_no) = (number(&order, 1), answer["serialNo"].as_str().unwrap());
+    world.sim.alipay().notify_refund_now(&world.alipay.app.app_id, &sent, out_refund_no, &[]).await.unwrap();
+    super::harness::until("the notice is set aside", || async { world.place.rows_of("parked").await > 0 }).await;
+    assert_eq!(world.shop.order("A1").await["payStatus"], "SUCCESS");
+    world.place.sql("UPDATE refunds SET account_id = account_id - 100").await;
     world
 }
 

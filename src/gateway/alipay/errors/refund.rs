@@ -1,7 +1,10 @@
 //! What a failed refund, or a failed question about one, asks for (`alipay.md` §8, §15).
 
 use super::{CallError, Meaning, ask_first, busy, refused, unknown, without_answer};
-use crate::gateway::{GatewayError, RefundFound, Refused};
+use crate::{
+    domain::wallet::Wallet,
+    gateway::{GatewayError, RefundFound, Refused},
+};
 
 /// A failed `alipay.trade.refund`. One that is in no table asks for a query: the refund may have been made by an earlier send.
 pub fn of_refund(error: CallError) -> GatewayError {
@@ -15,6 +18,10 @@ pub fn of_refund(error: CallError) -> GatewayError {
         // Something in the frozen bytes themselves, which stay as they are.
         Meaning::Gateway("suspected-attack" | "illegal-json") => refused(&failure, Refused::Order),
         Meaning::Gateway(_) => refused(&failure, Refused::Configuration),
+        // The number is known, with another amount: perhaps that of this very refund, misread; never "made nothing".
+        Meaning::Business("DISCORDANT_REPEAT_REQUEST") => {
+            GatewayError::AskFirst { wallet: Wallet::Alipay, code: failure.name(), taken: true }
+        }
         Meaning::Business(name) => match refund_refusal(name) {
             Some(why) => refused(&failure, why),
             None => ask_first(&failure),
@@ -31,8 +38,8 @@ fn refund_refusal(name: &str) -> Option<Refused> {
         | "REFUND_FEE_ERROR"
         | "REASON_TRADE_REFUND_FEE_ERR"
         | "ALLOC_AMOUNT_VALIDATE_ERROR" => Refused::Order,
-        // The number is known with another amount; or closed, perhaps by this very refund; or not paid as far as Alipay knows.
-        "DISCORDANT_REPEAT_REQUEST" | "TRADE_HAS_CLOSE" | "TRADE_STATUS_ERROR" | "REASON_TRADE_STATUS_INVALID" => {
+        // Closed, perhaps by this very refund; or not paid as far as Alipay knows.
+        "TRADE_HAS_CLOSE" | "TRADE_STATUS_ERROR" | "REASON_TRADE_STATUS_INVALID" => {
             return None;
         }
         // What was paid is asked for under another application or token than the creator's.
@@ -113,7 +120,7 @@ mod tests {
             ("40004", "ACQ.INVALID_PARAMETER", "order"),
             ("40004", "ACQ.CURRENCY_NOT_SUPPORT", "order"),
             ("40002", "isv.suspected-attack", "order"),
-            ("40004", "ACQ.DISCORDANT_REPEAT_REQUEST", "ask"),
+            ("40004", "ACQ.DISCORDANT_REPEAT_REQUEST", "taken"),
             ("40004", "ACQ.TRADE_HAS_CLOSE", "ask"),
             ("40004", "ACQ.TRADE_STATUS_ERROR", "ask"),
             ("40004", "ACQ.REASON_TRADE_STATUS_INVALID", "ask"),

@@ -7,6 +7,7 @@ fn refusal(status: u16, code: &str) -> Refusal {
 fn name(error: &GatewayError) -> String {
     match error {
         GatewayError::Refused { why, .. } => format!("{why:?}"),
+        GatewayError::AskFirst { taken: true, .. } => "Taken".into(),
         GatewayError::AskFirst { .. } => "AskFirst".into(),
         GatewayError::Busy { .. } => "Busy".into(),
         GatewayError::Unknown { .. } => "Unknown".into(),
@@ -96,8 +97,8 @@ fn every_code_of_a_refund_has_its_reaction() {
         (400, "REFUND_NOT_EXIST", "AskFirst", "not exist"),
         (400, "REFUND_FEE_INVALID", "AskFirst", "Unknown"),
         (400, "TRANSACTION_NOT_SUPPORT_REFUND", "AskFirst", "Unknown"),
-        (400, "OUT_REFUND_NO_USED", "AskFirst", "Unknown"),
-        (400, "RESOURCE_ALREADY_EXISTS", "AskFirst", "Unknown"),
+        (400, "OUT_REFUND_NO_USED", "Taken", "Unknown"),
+        (400, "RESOURCE_ALREADY_EXISTS", "Taken", "Unknown"),
         (403, "BRAND_NEW_CODE", "AskFirst", "Unknown"),
         (429, "FREQUENCY_LIMITED", "Unknown", "Busy"),
         (429, "RATELIMIT_EXCEEDED", "Unknown", "Busy"),
@@ -118,8 +119,8 @@ fn every_code_of_a_refund_has_its_reaction() {
             Err(error) => name(&error),
         };
         assert_eq!(found, question, "question {status} {code}");
-        let repeated = name(&refusal.of_refund(true));
-        assert!(["AskFirst", "Unknown"].contains(&repeated.as_str()), "{code}: {repeated}");
+        // The first copy may have made it, whatever is said to the second.
+        assert_eq!(name(&refusal.of_refund(true)), "Unknown", "repeated {status} {code}");
     }
 }
 
