@@ -99,7 +99,12 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Histogram, "prepay_query_seconds", &["wallet"], "A number asked about (worker, scheduler)"),
     metric(Kind::Counter, "prepay_refunds_total", &["wallet", "status"], "How refunds ended (worker, scheduler)"),
     metric(Kind::Counter, "prepay_anomalies_total", &["kind", "handled"], "Unexpected money decided on (scheduler)"),
-    metric(Kind::Counter, "prepay_events_total", &["outcome"], "Tries to tell a merchant, by how they ended (scheduler)"),
+    metric(
+        Kind::Counter,
+        "prepay_events_total",
+        &["outcome"],
+        "Tries to tell a merchant, by how they ended (scheduler)",
+    ),
     metric(Kind::Histogram, "prepay_event_seconds", &[], "From an event's writing to its acceptance (scheduler)"),
     metric(Kind::Histogram, "prepay_event_late_seconds", &[], "From an event's time to its try (scheduler)"),
     metric(Kind::Gauge, "prepay_event_due_age_seconds", &[], "Age of the oldest event that is due (scheduler)"),

@@ -95,6 +95,48 @@ impl OrNull for ColumnDef {
     }
 }
 
+/// Makes a table unless it is there.
+///
+/// MySQL commits each table, column and index by itself: a migration that was cut off half-way runs again from its beginning, so
+/// each of its parts asks first.
+pub async fn add_table(manager: &SchemaManager<'_>, mut table: TableCreateStatement) -> Result<(), DbErr> {
+    manager.create_table(table.if_not_exists().take()).await
+}
+
+/// Adds a column unless it is there. One at a time: SQLite takes no more in one statement.
+pub async fn add_column(manager: &SchemaManager<'_>, table: &'static str, column: ColumnDef) -> Result<(), DbErr> {
+    if manager.has_column(table, column.get_column_name()).await? {
+        return Ok(());
+    }
+    manager.alter_table(Table::alter().table(table).add_column(column).take()).await
+}
+
+/// Makes an index unless it is there.
+pub async fn add_index<const N: usize>(
+    manager: &SchemaManager<'_>,
+    name: &'static str,
+    table: &'static str,
+    columns: [&'static str; N],
+) -> Result<(), DbErr> {
+    if manager.has_index(table, name).await? {
+        return Ok(());
+    }
+    manager.create_index(index(name, table, columns)).await
+}
+
+/// As [`add_index`], for values that exist once.
+pub async fn add_unique<const N: usize>(
+    manager: &SchemaManager<'_>,
+    name: &'static str,
+    table: &'static str,
+    columns: [&'static str; N],
+) -> Result<(), DbErr> {
+    if manager.has_index(table, name).await? {
+        return Ok(());
+    }
+    manager.create_index(index(name, table, columns).unique().take()).await
+}
+
 /// A primary key of several columns.
 pub fn key<const N: usize>(columns: [&'static str; N]) -> IndexCreateStatement {
     let mut key = Index::create();

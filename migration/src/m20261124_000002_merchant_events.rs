@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::columns::{Columns, OrNull, index, key};
+use crate::columns::{Columns, OrNull, add_column, add_index, add_table, add_unique, key};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -13,7 +13,7 @@ impl MigrationTrait for Migration {
         let c = Columns::of(manager);
         // Counted up by the transaction that writes an event: the row's lock puts the events of one order in order.
         let counter = c.big("event_sequence").default(0).take();
-        manager.alter_table(Table::alter().table("orders").add_column(counter).take()).await?;
+        add_column(manager, "orders", counter).await?;
         events(manager, c).await?;
         endpoints(manager, c).await
     }
@@ -52,16 +52,12 @@ async fn events(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr> {
             c.ms("created_at"),
         ],
     );
-    manager.create_table(table.primary_key(&mut key(["id"])).take()).await?;
-    let mut once = index("merchant_events_once", "merchant_events", ["order_id", "kind", "refund_no"]);
-    manager.create_index(once.unique().take()).await?;
-    let mut sequence = index("merchant_events_sequence", "merchant_events", ["order_id", "sequence"]);
-    manager.create_index(sequence.unique().take()).await?;
-    manager.create_index(index("merchant_events_due", "merchant_events", ["state", "next_at"])).await?;
-    let of_endpoint = index("merchant_events_endpoint", "merchant_events", ["endpoint", "state", "next_at"]);
-    manager.create_index(of_endpoint).await?;
-    let of_merchant = index("merchant_events_merchant", "merchant_events", ["merchant_id", "state", "created_at"]);
-    manager.create_index(of_merchant).await
+    add_table(manager, table.primary_key(&mut key(["id"])).take()).await?;
+    add_unique(manager, "merchant_events_once", "merchant_events", ["order_id", "kind", "refund_no"]).await?;
+    add_unique(manager, "merchant_events_sequence", "merchant_events", ["order_id", "sequence"]).await?;
+    add_index(manager, "merchant_events_due", "merchant_events", ["state", "next_at"]).await?;
+    add_index(manager, "merchant_events_endpoint", "merchant_events", ["endpoint", "state", "next_at"]).await?;
+    add_index(manager, "merchant_events_merchant", "merchant_events", ["merchant_id", "state", "created_at"]).await
 }
 
 async fn endpoints(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr> {
@@ -78,6 +74,6 @@ async fn endpoints(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr>
             c.ms("changed_at"),
         ],
     );
-    manager.create_table(table.primary_key(&mut key(["id"])).take()).await?;
-    manager.create_index(index("endpoints_paused", "endpoints", ["paused", "probe_at"])).await
+    add_table(manager, table.primary_key(&mut key(["id"])).take()).await?;
+    add_index(manager, "endpoints_paused", "endpoints", ["paused", "probe_at"]).await
 }

@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::columns::{Columns, OrNull, index, key};
+use crate::columns::{Columns, OrNull, add_column, add_index, add_table, add_unique, key};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -13,13 +13,13 @@ impl MigrationTrait for Migration {
         let c = Columns::of(manager);
         refunds(manager, c).await?;
         // A payment's own reserve: no commit of the order writes these.
-        add(manager, "attempts", c.big("refund_reserved_fen").default(0).take()).await?;
-        add(manager, "attempts", c.big("refunded_fen").default(0).take()).await?;
-        add(manager, "attempts", c.count("refund_count").default(0).take()).await?;
-        add(manager, "attempts", c.ms("refund_sent_at").or_null()).await?;
-        add(manager, "orders", c.ms("close_wanted_at").or_null()).await?;
-        add(manager, "merchants", c.id("late_policy", 16).default("keep").take()).await?;
-        add(manager, "merchants", c.id("second_policy", 16).default("refund").take()).await?;
+        add_column(manager, "attempts", c.big("refund_reserved_fen").default(0).take()).await?;
+        add_column(manager, "attempts", c.big("refunded_fen").default(0).take()).await?;
+        add_column(manager, "attempts", c.count("refund_count").default(0).take()).await?;
+        add_column(manager, "attempts", c.ms("refund_sent_at").or_null()).await?;
+        add_column(manager, "orders", c.ms("close_wanted_at").or_null()).await?;
+        add_column(manager, "merchants", c.id("late_policy", 16).default("keep").take()).await?;
+        add_column(manager, "merchants", c.id("second_policy", 16).default("refund").take()).await?;
         anomalies(manager, c).await
     }
 
@@ -40,11 +40,6 @@ impl MigrationTrait for Migration {
         }
         manager.drop_table(Table::drop().table("refunds").if_exists().take()).await
     }
-}
-
-/// One column at a time: SQLite takes no more in one statement.
-async fn add(manager: &SchemaManager<'_>, table: &'static str, column: ColumnDef) -> Result<(), DbErr> {
-    manager.alter_table(Table::alter().table(table).add_column(column).take()).await
 }
 
 async fn refunds(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr> {
@@ -85,11 +80,10 @@ async fn refunds(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr> {
             c.big("version"),
         ],
     );
-    manager.create_table(table.primary_key(&mut key(["id"])).take()).await?;
-    let mut unique = index("refunds_refund_no", "refunds", ["merchant_id", "refund_no"]);
-    manager.create_index(unique.unique().take()).await?;
-    manager.create_index(index("refunds_order", "refunds", ["order_id"])).await?;
-    manager.create_index(index("refunds_due", "refunds", ["next_at"])).await
+    add_table(manager, table.primary_key(&mut key(["id"])).take()).await?;
+    add_unique(manager, "refunds_refund_no", "refunds", ["merchant_id", "refund_no"]).await?;
+    add_index(manager, "refunds_order", "refunds", ["order_id"]).await?;
+    add_index(manager, "refunds_due", "refunds", ["next_at"]).await
 }
 
 /// One anomaly of a kind per attempt. What stands there already was for people, and stays so: nothing of it is refunded by a
@@ -98,8 +92,7 @@ async fn anomalies(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr>
     let doubles = "DELETE FROM anomalies WHERE id NOT IN \
                    (SELECT id FROM (SELECT MIN(id) AS id FROM anomalies GROUP BY order_id, attempt_no, kind) AS kept)";
     manager.get_connection().execute_unprepared(doubles).await?;
-    add(manager, "anomalies", c.id("handled", 16).default("person").take()).await?;
-    let mut unique = index("anomalies_one_of_a_kind", "anomalies", ["order_id", "attempt_no", "kind"]);
-    manager.create_index(unique.unique().take()).await?;
-    manager.create_index(index("anomalies_handled", "anomalies", ["handled", "id"])).await
+    add_column(manager, "anomalies", c.id("handled", 16).default("person").take()).await?;
+    add_unique(manager, "anomalies_one_of_a_kind", "anomalies", ["order_id", "attempt_no", "kind"]).await?;
+    add_index(manager, "anomalies_handled", "anomalies", ["handled", "id"]).await
 }

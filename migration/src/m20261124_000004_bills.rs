@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::columns::{Columns, OrNull, index, key};
+use crate::columns::{Columns, OrNull, add_index, add_table, add_unique, key};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -15,8 +15,8 @@ impl MigrationTrait for Migration {
         rows(manager, c).await?;
         discrepancies(manager, c).await?;
         // What an account was paid, and paid back, on one day.
-        manager.create_index(index("attempts_paid", "attempts", ["account_id", "paid_at"])).await?;
-        manager.create_index(index("refunds_refunded", "refunds", ["account_id", "refunded_at"])).await
+        add_index(manager, "attempts_paid", "attempts", ["account_id", "paid_at"]).await?;
+        add_index(manager, "refunds_refunded", "refunds", ["account_id", "refunded_at"]).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -53,18 +53,17 @@ async fn runs(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr> {
             c.ms("created_at"),
         ],
     );
-    manager.create_table(table).await?;
-    let mut unique = index("bill_runs_day", "bill_runs", ["account_id", "date"]);
-    manager.create_index(unique.unique().take()).await?;
-    manager.create_index(index("bill_runs_due", "bill_runs", ["next_at"])).await
+    add_table(manager, table).await?;
+    add_unique(manager, "bill_runs_day", "bill_runs", ["account_id", "date"]).await?;
+    add_index(manager, "bill_runs_due", "bill_runs", ["next_at"]).await
 }
 
 /// Narrow, because a busy day has millions: what a bill named, by our own number.
 async fn rows(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr> {
     let mut table =
         c.table("bill_rows", [c.id("id", 26), c.count("no"), c.big("run_id"), c.count("run_try"), c.flag("kept")]);
-    manager.create_table(table.primary_key(&mut key(["id", "no", "run_id", "run_try"])).take()).await?;
-    manager.create_index(index("bill_rows_run", "bill_rows", ["run_id", "kept"])).await
+    add_table(manager, table.primary_key(&mut key(["id", "no", "run_id", "run_try"])).take()).await?;
+    add_index(manager, "bill_rows_run", "bill_rows", ["run_id", "kept"]).await
 }
 
 async fn discrepancies(manager: &SchemaManager<'_>, c: Columns) -> Result<(), DbErr> {
@@ -90,9 +89,8 @@ async fn discrepancies(manager: &SchemaManager<'_>, c: Columns) -> Result<(), Db
             c.ms("settled_at").or_null(),
         ],
     );
-    manager.create_table(table).await?;
-    let mut unique =
-        index("discrepancies_one_of_a_kind", "discrepancies", ["account_id", "date", "number_hash", "kind"]);
-    manager.create_index(unique.unique().take()).await?;
-    manager.create_index(index("discrepancies_open", "discrepancies", ["state", "account_id", "kind"])).await
+    add_table(manager, table).await?;
+    add_unique(manager, "discrepancies_one_of_a_kind", "discrepancies", ["account_id", "date", "number_hash", "kind"])
+        .await?;
+    add_index(manager, "discrepancies_open", "discrepancies", ["state", "account_id", "kind"]).await
 }

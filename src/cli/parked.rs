@@ -126,29 +126,40 @@ async fn apply(desk: &Desk, args: &ApplyArgs) -> anyhow::Result<()> {
     }
     let broker = queue::connect(&desk.settings).await?;
     let done = async {
-        let mut sent = 0_u32;
+        let mut applied = Applied::default();
         for row in &named_rows {
-            put_back(desk, &broker, row, &mut sent).await?;
+            put_back(desk, &broker, row, &mut applied).await?;
         }
         if let Some(reason) = &args.reason {
-            all_of(desk, &broker, reason, &mut sent).await?;
+            all_of(desk, &broker, reason, &mut applied).await?;
         }
-        Ok::<_, anyhow::Error>(sent)
+        Ok::<_, anyhow::Error>(applied)
     };
     let done = done.await;
     broker.close().await;
-    let sent = done?;
-    Ok(print::line(format_args!("{sent} notifications are with the workers again"))?)
+    let Applied { sent, unreadable } = done?;
+    print::line(format_args!("{sent} notifications are with the workers again"))?;
+    if unreadable > 0 {
+        bail!("{unreadable} messages stay parked: their bodies cannot be opened");
+    }
+    Ok(())
+}
+
+/// What one run did.
+#[derive(Debug, Default)]
+struct Applied {
+    sent: u32,
+    unreadable: u32,
 }
 
 /// Named first, then sent: one that is parked again meanwhile has another name and is not met again.
-async fn all_of(desk: &Desk, broker: &RabbitBroker, reason: &str, sent: &mut u32) -> anyhow::Result<()> {
+async fn all_of(desk: &Desk, broker: &RabbitBroker, reason: &str, applied: &mut Applied) -> anyhow::Result<()> {
     let ids = desk.store.parked_notices_because(reason, AT_ONCE_MAX).await?;
     let full = u64::try_from(ids.len()).is_ok_and(|count| count == AT_ONCE_MAX);
     for id in ids {
         // Gone: somebody else was faster.
         let Some(row) = desk.store.parked(&id).await? else { continue };
-        put_back(desk, broker, &row, sent).await?;
+        put_back(desk, broker, &row, applied).await?;
     }
     if full {
         print::line(format_args!("there may be more of them: run it again"))?;
@@ -161,8 +172,17 @@ async fn all_of(desk: &Desk, broker: &RabbitBroker, reason: &str, sent: &mut u32
 /// It goes under a fresh id: parked again before the row is deleted, it would otherwise be the same row and be lost with it.
 /// Sent twice, because the confirm or this process was lost between the two, it is applied once: a notice changes what it
 /// changes whenever it comes.
-async fn put_back(desk: &Desk, broker: &RabbitBroker, row: &Parked, sent: &mut u32) -> anyhow::Result<()> {
-    let notice = opened(desk, row)?;
+///
+/// One that does not open (its key is gone) is told and left: the others can be news of payments too.
+/// Errors: the broker's and the database's, which the others would meet as well.
+async fn put_back(desk: &Desk, broker: &RabbitBroker, row: &Parked, applied: &mut Applied) -> anyhow::Result<()> {
+    let notice = match opened(desk, row) {
+        Ok(notice) => notice,
+        Err(error) => {
+            applied.unreadable += 1;
+            return Ok(print::line(format_args!("{} stays parked: {error:#}", row.id))?);
+        }
+    };
     let envelope = Envelope::notice(notice);
     match broker.publish(&envelope, PATIENCE).await {
         Published::Kept => {}
@@ -174,7 +194,7 @@ async fn put_back(desk: &Desk, broker: &RabbitBroker, row: &Parked, sent: &mut u
         }
     }
     desk.store.unpark(&row.id).await?;
-    *sent += 1;
+    applied.sent += 1;
     Ok(print::line(format_args!("{} goes again as {}", row.id, envelope.id))?)
 }
 

@@ -96,6 +96,8 @@ pub struct Admission {
     pages: DefaultKeyedRateLimiter<OrderId>,
     /// Calls of merchants' own servers.
     calls: DefaultKeyedRateLimiter<MerchantId>,
+    /// Calls that name a merchant and are not signed by it.
+    unsigned: DefaultKeyedRateLimiter<MerchantId>,
     /// Merchants whose wallet has no room, until when. One entry per enrolled merchant at most.
     busy: Mutex<HashMap<MerchantId, Timestamp>>,
 }
@@ -124,6 +126,7 @@ impl Admission {
                 Quota::per_second(settings.order_per_second).allow_burst(settings.order_burst.saturating_mul(TWICE)),
             ),
             calls: RateLimiter::keyed(Quota::per_second(settings.calls_per_second).allow_burst(settings.calls_burst)),
+            unsigned: RateLimiter::keyed(Quota::per_second(UNSIGNED_PER_SECOND).allow_burst(UNSIGNED_BURST)),
             busy: Mutex::default(),
         }
     }
@@ -134,7 +137,13 @@ impl Admission {
         self.take_place()
     }
 
-    /// Lets a merchant's own call in. Errors: [`Shed::MerchantRate`].
+    /// Whether one more call that names this merchant without its signature is told so; past that it is told to come later.
+    /// Errors: [`Shed::MerchantRate`].
+    pub fn admit_unsigned(&self, merchant: MerchantId) -> Result<(), Shed> {
+        self.unsigned.check_key(&merchant).map_err(|_| Shed::MerchantRate)
+    }
+
+    /// Lets a merchant's own call in, once its signature is verified. Errors: [`Shed::MerchantRate`].
     pub fn admit_call(&self, merchant: MerchantId) -> Result<(), Shed> {
         self.calls.check_key(&merchant).map_err(|_| Shed::MerchantRate)
     }
@@ -177,6 +186,7 @@ impl Admission {
         self.pages.retain_recent();
         self.pages.shrink_to_fit();
         self.calls.retain_recent();
+        self.unsigned.retain_recent();
         self.busy().retain(|_, until| *until > now);
     }
 
@@ -184,6 +194,10 @@ impl Admission {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Enough for a merchant's developer who looks for a mistake, too few for who tries keys.
+const UNSIGNED_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+const UNSIGNED_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 
 const TWICE: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
@@ -216,6 +230,15 @@ mod tests {
         drop(gate.admit(MerchantId(1), order, Health::Ready, now).unwrap());
         assert_eq!(gate.admit(MerchantId(1), order, Health::Ready, now).unwrap_err(), Shed::OrderRate);
         assert!(gate.admit(MerchantId(1), OrderId::fresh(), Health::Ready, now).is_ok());
+    }
+
+    #[test]
+    fn calls_that_a_merchant_did_not_sign_use_up_none_of_its_own() {
+        let gate = Admission::new(&AdmissionSettings { calls_burst: NonZeroU32::MIN, ..settings() });
+        let refused = (0..1_000).filter(|_| gate.admit_unsigned(MerchantId(1)).is_err()).count();
+        assert!(refused > 800, "{refused}");
+        assert!(gate.admit_call(MerchantId(1)).is_ok());
+        assert!(gate.admit_unsigned(MerchantId(2)).is_ok());
     }
 
     #[test]

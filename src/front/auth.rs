@@ -41,11 +41,15 @@ pub async fn authentic(front: &Front, request: &mut Request, body_max: usize) ->
 
     let merchant = front.keyring.load().merchant(&claim.customer_no).ok_or(ApiError::Unauthorized(NOT_SIGNED))?;
     let text = signed_text(&method, &target, &claim, &body);
-    front.admission.admit_call(merchant.id).map_err(|_| ApiError::TooOften)?;
-    let key = merchant.keys.get(&claim.key_id).ok_or(ApiError::Unauthorized(NOT_SIGNED))?;
-    key.verify(text.as_bytes(), &claim.signature).map_err(|_| ApiError::Unauthorized(NOT_SIGNED))?;
+    let key = merchant.keys.get(&claim.key_id);
+    if key.is_none_or(|key| key.verify(text.as_bytes(), &claim.signature).is_err()) {
+        // Whoever names a merchant without its key uses up a budget that the merchant does not need.
+        front.admission.admit_unsigned(merchant.id).map_err(|_| ApiError::TooOften)?;
+        return Err(ApiError::Unauthorized(NOT_SIGNED));
+    }
 
-    // Only after the signature: nobody else may use up a merchant's nonces or learn its address list.
+    // Only after the signature: nobody else may use up a merchant's calls and nonces, or learn its address list.
+    front.admission.admit_call(merchant.id).map_err(|_| ApiError::TooOften)?;
     if !allowed(&merchant.ip_list, ip) {
         return Err(ApiError::Forbidden("来源 IP 不在白名单内"));
     }

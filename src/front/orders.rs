@@ -315,6 +315,10 @@ pub(super) fn check_notify_url(url: &str, allow_private: bool) -> Result<(), Api
     if allow_private {
         return Ok(());
     }
+    // As whoever connects judges it: no port of another service.
+    if !parsed.port_or_known_default().is_some_and(|port| port == 443 || port >= 1024) {
+        return refuse("的端口须为 443 或不小于 1024");
+    }
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     // The URL parser has already turned odd forms (0x7f.1, 2130706433) into plain addresses.
     if name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok() {
@@ -414,6 +418,9 @@ mod tests {
             "https://db.internal/",
             "https://user:pw@shop.example.com/",
             "https://shop.example.com/#x",
+            "https://shop.example.com:22/",
+            "https://shop.example.com:80/",
+            "https://shop.example.com:0/",
             "javascript:alert(1)",
             "not an address",
             "",

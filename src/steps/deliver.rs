@@ -1,6 +1,10 @@
 //! Telling a merchant: one try of one event, and what becomes of the event and of its endpoint.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     Steps,
@@ -13,7 +17,7 @@ use crate::{
         id::MerchantId,
         time::Timestamp,
     },
-    store::{DeliveryCaps, DueEvent, PauseRule, Store, StoreError, Tried, TryEnd},
+    store::{DeliveryCaps, DueEvent, EndpointId, PauseRule, Store, StoreError, Tried, TryEnd},
     webhook::{Delivery, Told, Trouble, WebhookClient},
 };
 
@@ -50,6 +54,8 @@ pub struct Deliverer {
     clock: Clock,
     client: WebhookClient,
     settings: DeliverySettings,
+    /// The last endpoint that held events were let out for: the next look goes on from there.
+    let_out_to: Arc<Mutex<Option<EndpointId>>>,
 }
 
 impl Deliverer {
@@ -58,7 +64,7 @@ impl Deliverer {
 
     pub fn new(steps: &Steps, client: WebhookClient, settings: DeliverySettings) -> Self {
         let Steps { store, registry, clock, .. } = steps.clone();
-        Self { store, registry, clock, client, settings }
+        Self { store, registry, clock, client, settings, let_out_to: Arc::default() }
     }
 
     /// Takes events that are to be sent now, at most `limit`; each must be [delivered](Self::deliver) at once.
@@ -172,8 +178,11 @@ impl Deliverer {
         let (store, now) = (&self.store, self.clock.now());
         let tended = async {
             while store.hold_paused_events(now, ROWS_AT_ONCE).await? == ROWS_AT_ONCE {}
-            store.hold_excess_events(now, ROWS_AT_ONCE).await?;
-            if store.release_held_events(ROWS_AT_ONCE / 2).await? > 0 {
+            store.hold_excess_events(now, ROWS_AT_ONCE, ROWS_AT_ONCE).await?;
+            let after = self.let_out_to();
+            let (released, to) = store.release_held_events(now, ROWS_AT_ONCE / 2, after.as_ref()).await?;
+            *self.let_out_to.lock().unwrap_or_else(PoisonError::into_inner) = to;
+            if released > 0 {
                 store.wake_senders();
             }
             let oldest = store.oldest_due_event(now).await?;
@@ -184,6 +193,10 @@ impl Deliverer {
         if let Err(error) = tended.await {
             tracing::warn!(%error, "merchants' endpoints cannot be looked after");
         }
+    }
+
+    fn let_out_to(&self) -> Option<EndpointId> {
+        self.let_out_to.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Parks what waits for its endpoint, or behind others, longer than its schedule lasts.

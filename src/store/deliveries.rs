@@ -45,6 +45,8 @@ pub struct DueEvent {
     pub tries: u32,
     pub due_at: Timestamp,
     pub created_at: Timestamp,
+    /// It tries a paused endpoint again.
+    pub probe: bool,
     pub lease: LeaseToken,
 }
 
@@ -79,8 +81,8 @@ pub(in crate::store) const EARLIER: &str = "SELECT 1 FROM merchant_events b WHER
 impl Store {
     /// Takes up to `limit` events whose time has come; nobody else gets them for `lease_for`.
     ///
-    /// First the first of every endpoint, then the second of every endpoint, and so on, at most so many as may be under way: a
-    /// look at the queue without writing, UPDATE with the token, SELECT by it. What two schedulers choose at the same moment
+    /// First the first of every endpoint, then the second of every endpoint, and so on, among equals first the first of every
+    /// merchant, at most so many as may be under way: a look at the queue without writing, UPDATE with the token, SELECT by it. What two schedulers choose at the same moment
     /// may be over a cap by as many.
     pub async fn lease_due_events(
         &self,
@@ -105,7 +107,7 @@ impl Store {
                    AND NOT EXISTS (SELECT 1 FROM endpoints p WHERE p.id = e.endpoint AND p.paused) \
                    AND NOT EXISTS ({EARLIER}) \
                ) due WHERE place <= ? \
-             ) fair WHERE leased = 0 AND place_of_merchant <= ? ORDER BY place, next_at LIMIT ?"
+             ) fair WHERE leased = 0 AND place_of_merchant <= ? ORDER BY place, place_of_merchant, next_at LIMIT ?"
         );
         let now = Value::from(now.ms());
         let (endpoint, merchant) = (i64::from(caps.per_endpoint), i64::from(caps.per_merchant));
@@ -149,7 +151,16 @@ impl Store {
             .filter(Column::LeaseToken.eq(lease.to_string()))
             .order_by_asc(Column::NextAt);
         let rows = self.read("merchant_events", |db| async move { select.all(&*db).await }).await?;
-        rows.into_iter().map(|row| due_event(row, lease)).collect()
+        let probe = state == EventState::Held;
+        let due = rows.into_iter().filter_map(|row| match due_event(row, lease, probe) {
+            Ok(due) => Some(due),
+            // A later release may have written it. The others of its batch do not wait for whoever can read it.
+            Err(error) => {
+                tracing::error!(%error, "an event that cannot be read is not sent");
+                None
+            }
+        });
+        Ok(due.collect())
     }
 
     /// Writes down what became of a try, unless its lease went to somebody else meanwhile. An event that was withdrawn while it
@@ -265,7 +276,7 @@ pub(in crate::store) fn free(now: Timestamp) -> sea_orm::Condition {
     sea_orm::Condition::any().add(Column::LeaseUntil.is_null()).add(Column::LeaseUntil.lte(now.ms()))
 }
 
-fn due_event(row: Model, lease: LeaseToken) -> Result<DueEvent, StoreError> {
+fn due_event(row: Model, lease: LeaseToken, probe: bool) -> Result<DueEvent, StoreError> {
     let id = row.id.clone();
     let read = || {
         Ok(DueEvent {
@@ -280,6 +291,7 @@ fn due_event(row: Model, lease: LeaseToken) -> Result<DueEvent, StoreError> {
             tries: u32::try_from(row.tries).at("tries")?,
             due_at: Timestamp::from_ms(row.next_at),
             created_at: Timestamp::from_ms(row.created_at),
+            probe,
             lease,
         })
     };

@@ -1,23 +1,21 @@
 //! Endpoints that fail: paused, tried by one event at a time, and resumed.
-//!
-//! What is due for a paused endpoint, or beyond what a slow one will take soon, is *held*: it leaves the queue that every look
-//! goes through, and comes back a part at a time.
 
 use std::time::Duration;
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Value,
     sea_query::{Expr, ExprTrait},
 };
 
 use super::{
-    deliveries::{CHUNK, DueEvent, EARLIER, EndpointId, filled_up, free},
+    deliveries::{DueEvent, EARLIER, EndpointId},
     entity::{endpoints, merchant_events},
     error::StoreError,
     merchant_events::endpoint,
     pool::Store,
     rows::{self, In},
+    run::Rows,
 };
 use crate::domain::{
     event::{EventState, origin},
@@ -60,24 +58,40 @@ impl PauseRule {
     }
 }
 
+/// What may try a paused endpoint again: held, due, nobody is sending it, and nothing earlier of its order stands before it.
+fn can_probe() -> String {
+    format!(
+        "e.state = 'held' AND e.next_at <= ? AND (e.lease_until IS NULL OR e.lease_until <= ?) AND NOT EXISTS ({EARLIER})"
+    )
+}
+
 impl Store {
     /// Its last try was not accepted. Answers whether it is paused by now.
+    ///
+    /// Only a probe makes a pause longer: the tries that were under way when it began say nothing new.
     pub async fn endpoint_failed(&self, event: &DueEvent, rule: PauseRule, now: Timestamp) -> Result<bool, StoreError> {
         use endpoints::{Column, Entity};
 
         let id = &event.endpoint.0;
         self.know_endpoint(event.merchant, &event.url, now).await?;
+        // Tries that fail at the same moment count up to the first pause, not past it.
+        let counts = match event.probe {
+            true => Condition::all(),
+            false => Condition::all().add(Column::Paused.eq(false)).add(Column::Failures.lt(rule.after_failures)),
+        };
         let count = Entity::update_many()
             .set(endpoints::ActiveModel { changed_at: Set(now.ms()), ..Default::default() })
             .col_expr(Column::Failures, Expr::col(Column::Failures).add(1))
             .filter(Column::Id.eq(id))
+            .filter(counts)
             .into_query();
         self.execute(self.build(&count)).await?;
         let select = Entity::find_by_id(id);
         let row = self.read("endpoints", |db| async move { select.one(&*db).await }).await?;
         let Some(row) = row else { return Ok(false) };
-        let Some(pause) = rule.pause(u32::try_from(row.failures).unwrap_or(u32::MAX)) else { return Ok(row.paused) };
-        let update = Entity::update_many()
+        let pause = rule.pause(u32::try_from(row.failures).unwrap_or(u32::MAX));
+        let Some(pause) = pause.filter(|_| event.probe || !row.paused) else { return Ok(row.paused) };
+        let mut update = Entity::update_many()
             .set(endpoints::ActiveModel {
                 paused: Set(true),
                 probe_at: Set(Some(now.plus(pause).ms())),
@@ -86,9 +100,11 @@ impl Store {
             .filter(Column::Id.eq(id))
             .filter(Column::ByHand.eq(false))
             // Whoever got through meanwhile is right.
-            .filter(Column::Failures.gte(row.failures))
-            .into_query();
-        Ok(self.execute(self.build(&update)).await? > 0 || row.paused)
+            .filter(Column::Failures.gte(row.failures));
+        if !event.probe {
+            update = update.filter(Column::Paused.eq(false));
+        }
+        Ok(self.execute(self.build(&update.into_query())).await? > 0 || row.paused)
     }
 
     /// Its last try was accepted. Costs a read when it never failed.
@@ -114,97 +130,6 @@ impl Store {
         Ok(())
     }
 
-    /// Holds up to `limit` events that are due for a paused endpoint. Answers how many.
-    pub async fn hold_paused_events(&self, now: Timestamp, limit: u64) -> Result<u64, StoreError> {
-        let sql = "SELECT e.id FROM endpoints p JOIN merchant_events e ON e.endpoint = p.id \
-             WHERE p.paused AND e.state = 'pending' AND e.next_at <= ? \
-             AND (e.lease_until IS NULL OR e.lease_until <= ?) LIMIT ?";
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let ids = self.event_ids(sql, [now.ms().into(), now.ms().into(), limit.into()]).await?;
-        self.move_events(&ids, EventState::Pending, EventState::Held).await
-    }
-
-    /// Holds what is due for an endpoint beyond twice `keep`, the newest first, until `keep` are left: a long queue of one
-    /// merchant must not make every look at the others' slow. Answers how many.
-    pub async fn hold_excess_events(&self, now: Timestamp, keep: u64) -> Result<u64, StoreError> {
-        use merchant_events::{Column, Entity};
-
-        let due = || Column::State.eq(EventState::Pending.as_str()).and(Column::NextAt.lte(now.ms()));
-        let crowded = Entity::find()
-            .select_only()
-            .column(Column::Endpoint)
-            .column_as(Column::Id.count(), "waiting")
-            .filter(due())
-            .group_by(Column::Endpoint)
-            .having(Column::Id.count().gt(i64::try_from(2 * keep).unwrap_or(i64::MAX)))
-            .into_tuple::<(String, i64)>();
-        let mut held = 0;
-        for (endpoint, waiting) in self.read("merchant_events", |db| async move { crowded.all(&*db).await }).await? {
-            let one = Entity::find().filter(Column::Endpoint.eq(&endpoint)).filter(due());
-            let one = self.read("merchant_events", |db| async move { one.one(&*db).await }).await?;
-            let Some(one) = one else { continue };
-            // Only a known endpoint's events are let out again.
-            let merchant =
-                rows::merchant_id(one.merchant_id).map_err(|column| column.of("merchant_events", &one.id))?;
-            self.know_endpoint(merchant, &one.url, now).await?;
-            let newest = Entity::find()
-                .select_only()
-                .column(Column::Id)
-                .filter(Column::Endpoint.eq(endpoint))
-                .filter(due())
-                .filter(free(now))
-                .order_by_desc(Column::NextAt)
-                .limit(u64::try_from(waiting).unwrap_or(0).saturating_sub(keep))
-                .into_tuple::<String>();
-            let ids = self.read("merchant_events", |db| async move { newest.all(&*db).await }).await?;
-            held += self.move_events(&ids, EventState::Pending, EventState::Held).await?;
-        }
-        Ok(held)
-    }
-
-    /// Lets up to `per_endpoint` held events go out for each endpoint that is not paused, as long as no more than that wait
-    /// there already. Answers how many.
-    pub async fn release_held_events(&self, per_endpoint: u64) -> Result<u64, StoreError> {
-        use merchant_events::{Column, Entity};
-
-        // The endpoints that hold something are few, and `endpoint, state` is the head of an index.
-        let select = Entity::find()
-            .select_only()
-            .column(Column::Endpoint)
-            .filter(Column::State.eq(EventState::Held.as_str()))
-            .filter(
-                Column::Endpoint.in_subquery(
-                    endpoints::Entity::find()
-                        .select_only()
-                        .column(endpoints::Column::Id)
-                        .filter(endpoints::Column::Paused.eq(false))
-                        .into_query(),
-                ),
-            )
-            .distinct()
-            .limit(64)
-            .into_tuple::<String>();
-        let mut released = 0;
-        for endpoint in self.read("merchant_events", |db| async move { select.all(&*db).await }).await? {
-            let waiting = Entity::find()
-                .filter(Column::Endpoint.eq(&endpoint))
-                .filter(Column::State.eq(EventState::Pending.as_str()))
-                .limit(per_endpoint);
-            let waiting = self.read("merchant_events", |db| async move { waiting.count(&*db).await }).await?;
-            let oldest = Entity::find()
-                .select_only()
-                .column(Column::Id)
-                .filter(Column::Endpoint.eq(endpoint))
-                .filter(Column::State.eq(EventState::Held.as_str()))
-                .order_by_asc(Column::NextAt)
-                .limit(per_endpoint.saturating_sub(waiting))
-                .into_tuple::<String>();
-            let ids = self.read("merchant_events", |db| async move { oldest.all(&*db).await }).await?;
-            released += self.move_events(&ids, EventState::Held, EventState::Pending).await?;
-        }
-        Ok(released)
-    }
-
     /// For each paused endpoint whose time has come, at most `limit`, the event that waited longest: nobody else gets it, nor
     /// another of its endpoint, for `lease_for`.
     pub async fn lease_probes(
@@ -215,22 +140,31 @@ impl Store {
     ) -> Result<Vec<DueEvent>, StoreError> {
         use endpoints::{Column, Entity};
 
-        let due = || Column::Paused.eq(true).and(Column::ProbeAt.lte(now.ms()));
-        let select = Entity::find().select_only().column(Column::Id).filter(due()).limit(limit).into_tuple::<String>();
+        // One of whose events none can go now would stand before the others for ever.
+        let can_probe = can_probe();
+        let sql = format!(
+            "SELECT p.id FROM endpoints p WHERE p.paused AND p.probe_at <= ? \
+             AND EXISTS (SELECT 1 FROM merchant_events e WHERE e.endpoint = p.id AND {can_probe}) \
+             ORDER BY p.probe_at, p.id LIMIT ?"
+        );
+        let at = Value::from(now.ms());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let values = [at.clone(), at.clone(), at.clone(), at.clone(), limit.into()];
         let mut probes = Vec::new();
-        for endpoint in self.read("endpoints", |db| async move { select.all(&*db).await }).await? {
+        for endpoint in self.event_ids(&sql, values).await? {
             let sql = format!(
-                "SELECT e.id FROM merchant_events e WHERE e.endpoint = ? AND e.state = 'held' AND e.next_at <= ? \
-                 AND NOT EXISTS ({EARLIER}) ORDER BY e.next_at LIMIT 1"
+                "SELECT e.id FROM merchant_events e WHERE e.endpoint = ? AND {can_probe} ORDER BY e.next_at LIMIT 1"
             );
-            let ids = self.event_ids(&sql, [endpoint.clone().into(), now.ms().into(), now.ms().into()]).await?;
+            let values = [endpoint.clone().into(), at.clone(), at.clone(), at.clone()];
+            let ids = self.event_ids(&sql, values).await?;
             if ids.is_empty() {
                 continue;
             }
             let claim = Entity::update_many()
                 .set(endpoints::ActiveModel { probe_at: Set(Some(now.plus(lease_for).ms())), ..Default::default() })
                 .filter(Column::Id.eq(endpoint))
-                .filter(due())
+                .filter(Column::Paused.eq(true))
+                .filter(Column::ProbeAt.lte(now.ms()))
                 .into_query();
             if self.execute(self.build(&claim)).await? > 0 {
                 probes.extend(self.lease_events(&ids, EventState::Held, now, lease_for).await?);
@@ -249,12 +183,19 @@ impl Store {
             changed_at: Set(now.ms()),
             ..Default::default()
         };
-        self.change_endpoint(merchant, url, paused).await?;
+        let update = endpoints::Entity::update_many()
+            .set(paused)
+            .filter(endpoints::Column::Id.eq(endpoint(merchant, url)))
+            .into_query();
+        self.execute(self.build(&update)).await?;
         Ok(())
     }
 
-    /// Resumes an endpoint, whoever paused it. Answers whether there was anything to resume.
+    /// Resumes an endpoint, whoever paused it. What waited for it begins its schedule anew: it is not the events' fault that
+    /// they were not tried. Answers whether there was anything to resume.
     pub async fn resume_endpoint(&self, merchant: MerchantId, url: &str, now: Timestamp) -> Result<bool, StoreError> {
+        use merchant_events::{Column, Entity};
+
         let resumed = endpoints::ActiveModel {
             failures: Set(0),
             paused: Set(false),
@@ -263,7 +204,14 @@ impl Store {
             changed_at: Set(now.ms()),
             ..Default::default()
         };
-        self.change_endpoint(merchant, url, resumed).await
+        let id = endpoint(merchant, url);
+        let resume = endpoints::Entity::update_many().set(resumed).filter(endpoints::Column::Id.eq(&id)).into_query();
+        let anew = Entity::update_many()
+            .set(merchant_events::ActiveModel { scheduled_from: Set(now.ms()), ..Default::default() })
+            .filter(Column::Endpoint.eq(&id))
+            .filter(Column::State.is_in([EventState::Pending, EventState::Held].map(EventState::as_str)))
+            .into_query();
+        self.run_if(self.build(&resume), vec![(self.build(&anew), Rows::Any)]).await
     }
 
     /// Endpoints that failed or were paused, by merchant.
@@ -276,7 +224,12 @@ impl Store {
         rows.into_iter().map(endpoint_row).collect()
     }
 
-    async fn know_endpoint(&self, merchant: MerchantId, url: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub(in crate::store) async fn know_endpoint(
+        &self,
+        merchant: MerchantId,
+        url: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let row = endpoints::ActiveModel {
             id: Set(endpoint(merchant, url)),
             merchant_id: Set(i64::from(merchant.0)),
@@ -289,34 +242,6 @@ impl Store {
         };
         self.insert_if_absent(endpoints::Entity::insert(row).into_query()).await?;
         Ok(())
-    }
-
-    async fn change_endpoint(
-        &self,
-        merchant: MerchantId,
-        url: &str,
-        row: endpoints::ActiveModel,
-    ) -> Result<bool, StoreError> {
-        let update = endpoints::Entity::update_many()
-            .set(row)
-            .filter(endpoints::Column::Id.eq(endpoint(merchant, url)))
-            .into_query();
-        Ok(self.execute(self.build(&update)).await? > 0)
-    }
-
-    async fn move_events(&self, ids: &[String], from: EventState, to: EventState) -> Result<u64, StoreError> {
-        use merchant_events::{ActiveModel, Column, Entity};
-
-        let mut moved = 0;
-        for chunk in ids.chunks(CHUNK) {
-            let update = Entity::update_many()
-                .set(ActiveModel { state: Set(to.as_str().to_owned()), ..Default::default() })
-                .filter(Column::Id.is_in(filled_up(chunk)))
-                .filter(Column::State.eq(from.as_str()))
-                .into_query();
-            moved += self.execute(self.build(&update)).await?;
-        }
-        Ok(moved)
     }
 }
 

@@ -39,6 +39,11 @@ impl StoreError {
         matches!(self, Self::Busy { .. } | Self::Unavailable { .. })
     }
 
+    /// Whether a value has no room in its column or statement: the same call never goes well, one with less may.
+    pub const fn is_too_large(&self) -> bool {
+        matches!(self, Self::Rejected { cause: Cause { too_large: true, .. } })
+    }
+
     /// A deadlock, a serialisation failure, a lock not given: the whole of it may be tried again at once.
     pub(in crate::store) const fn is_lost_race(&self) -> bool {
         matches!(self, Self::Busy { cause: Cause { race: true, .. } })
@@ -77,11 +82,12 @@ pub struct Cause {
     text: String,
     race: bool,
     full: bool,
+    too_large: bool,
 }
 
 impl Cause {
     pub(in crate::store) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), race: false, full: false }
+        Self { text: text.into(), race: false, full: false, too_large: false }
     }
 }
 
@@ -169,6 +175,7 @@ enum Means {
     Busy,
     Unavailable,
     Duplicate,
+    TooLarge,
     Rejected,
 }
 
@@ -187,6 +194,7 @@ fn of_database(err: &dyn sqlx::error::DatabaseError) -> StoreError {
         Means::Busy => StoreError::Busy { cause },
         Means::Unavailable => StoreError::Unavailable { cause },
         Means::Duplicate => StoreError::Conflict { what: "a row with this key" },
+        Means::TooLarge => StoreError::Rejected { cause: Cause { too_large: true, ..cause } },
         Means::Rejected => StoreError::Rejected { cause },
     }
 }
@@ -197,6 +205,8 @@ fn of_postgres(code: &str) -> Means {
         "40001" | "40P01" | "55P03" => Means::Race,
         "57014" => Means::Busy,
         "23505" => Means::Duplicate,
+        // String data right truncation; program limit exceeded.
+        "22001" | "54000" => Means::TooLarge,
         // A failover leaves us at a server that only reads.
         "25006" | "25P03" => Means::Unavailable,
         // The password is wrong or the database is missing: an operator, not time, helps.
@@ -215,6 +225,8 @@ fn of_mysql(number: u16) -> Means {
         // A statement over its time.
         1969 | 3024 | 1317 => Means::Busy,
         1062 => Means::Duplicate,
+        // Packet, result or row too large, data too long.
+        1153 | 1301 | 1118 | 1406 => Means::TooLarge,
         // Too many connections, shutdown, disk full, read only, killed, gone.
         1040 | 1053 | 1021 | 1114 | 1203 | 1226 | 1290 | 1792 | 1836 | 1927 | 2006 | 2013 | 3169 | 4031 => {
             Means::Unavailable
@@ -230,6 +242,8 @@ fn of_sqlite(code: &str) -> Means {
         // UNIQUE, PRIMARY KEY, ROWID.
         (2067 | 1555 | 2579, _) => Means::Duplicate,
         (_, 5 | 6) => Means::Race,
+        // TOOBIG.
+        (_, 18) => Means::TooLarge,
         // READONLY, IOERR, FULL, CANTOPEN.
         (_, 8 | 10 | 13 | 14) => Means::Unavailable,
         _ => Means::Rejected,
@@ -255,5 +269,9 @@ mod tests {
         assert!(matches!(of_sqlite("517"), Means::Race));
         assert!(matches!(of_sqlite("1555"), Means::Duplicate));
         assert!(matches!(of_sqlite("13"), Means::Unavailable));
+        assert!(matches!(
+            (of_postgres("22001"), of_mysql(1406), of_sqlite("18")),
+            (Means::TooLarge, Means::TooLarge, Means::TooLarge)
+        ));
     }
 }

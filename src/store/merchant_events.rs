@@ -38,7 +38,8 @@ impl Store {
     ///
     /// The order's row is locked by the first of them, if it was not before: that puts the events of one order in order. An
     /// event of the same order, kind and refund that exists already stays as it is. A payment withdraws a close that was not
-    /// delivered; news of a refund makes what waits for its next try go first, at once.
+    /// delivered; news of a refund makes what waits for its next try go first, at once, and takes the place of earlier news of
+    /// the same refund.
     pub(in crate::store) fn event_writes(
         &self,
         order: &Order,
@@ -69,7 +70,10 @@ impl Store {
                 let now = undelivered(&[EventState::Pending])
                     .col_expr(Column::NextAt, Expr::value(at.ms()))
                     .filter(Column::NextAt.gt(at.ms()));
+                // One that was not tried yet waits for the end of a try, see `earlier_news`.
+                let now = now.filter(Column::Tries.gt(0));
                 writes.push((self.build(&now.into_query()), Rows::Any));
+                writes.push((self.earlier_news(order, event, at)?, Rows::Any));
             }
             EventKind::Close => {}
         }
@@ -77,33 +81,38 @@ impl Store {
         Ok(writes)
     }
 
+    /// A refund has one event. What was told of it before (not delivered, failed) is no longer so: the new event takes its row,
+    /// under a number of its own, so that whoever drops repeats hears it.
+    ///
+    /// A try of the earlier one may be under way: the new one waits for its end, or the merchant might hear it first.
+    fn earlier_news(&self, order: &Order, event: &MerchantEvent, at: Timestamp) -> Result<Statement, StoreError> {
+        let mut update = Entity::update_many()
+            .filter(Column::OrderId.eq(order.id.to_string()))
+            .filter(Column::Kind.eq(event.kind().as_str()))
+            .filter(Column::RefundNo.eq(event.refund_no()));
+        let lease_until = || Expr::col(Column::LeaseUntil);
+        // MySQL sets one after the other: the lease is read before it is taken away.
+        for (column, value) in columns(order, event, at)? {
+            let value = match column {
+                Column::NextAt => Expr::case(lease_until().gt(at.ms()), lease_until()).finally(value).into(),
+                _ => value,
+            };
+            update = update.col_expr(column, value);
+        }
+        for (column, none) in [
+            (Column::LeaseToken, Expr::value(None::<String>)),
+            (Column::LeaseUntil, Expr::value(None::<i64>)),
+            (Column::LastStatus, Expr::value(None::<i32>)),
+            (Column::LastTrouble, Expr::value(None::<String>)),
+            (Column::LastAt, Expr::value(None::<i64>)),
+        ] {
+            update = update.col_expr(column, none);
+        }
+        Ok(self.build(&update.into_query()))
+    }
+
     fn event_insert(&self, order: &Order, event: &MerchantEvent, at: Timestamp) -> Result<Statement, StoreError> {
-        let facts =
-            event.facts(order).map_err(|_| StoreError::Rejected { cause: Cause::new("an event that is no JSON") })?;
-        let url = event.url(order);
-        let sequence = Query::select()
-            .column(SEQUENCE)
-            .from(orders::Entity)
-            .and_where(Expr::col(orders::Column::Id).eq(order.id.to_string()))
-            .take();
-        let columns: [(Column, Expr); 13] = [
-            (Column::Id, Expr::value(NotifyId::fresh().to_string())),
-            (Column::MerchantId, Expr::value(i64::from(order.merchant.0))),
-            (Column::OrderId, Expr::value(order.id.to_string())),
-            (Column::Kind, Expr::value(event.kind().as_str())),
-            (Column::RefundNo, Expr::value(event.refund_no())),
-            (Column::Sequence, Expr::SubQuery(None, Box::new(sequence.into()))),
-            (Column::Facts, Expr::value(facts)),
-            (Column::Url, Expr::value(url)),
-            (Column::Endpoint, Expr::value(endpoint(order.merchant, url))),
-            (Column::State, Expr::value(EventState::Pending.as_str())),
-            (Column::Tries, Expr::value(0)),
-            (Column::NextAt, Expr::value(at.ms())),
-            (Column::ScheduledFrom, Expr::value(at.ms())),
-        ];
-        let (mut names, mut values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-        names.push(Column::CreatedAt);
-        values.push(Expr::value(at.ms()));
+        let (names, values): (Vec<_>, Vec<_>) = columns(order, event, at)?.into_iter().unzip();
         let insert = Query::insert()
             .into_table(Entity)
             .columns(names)
@@ -127,4 +136,32 @@ impl Store {
     pub async fn event_written(&self) {
         self.inner.events_written.notified().await;
     }
+}
+
+/// A fresh event, to go at once.
+fn columns(order: &Order, event: &MerchantEvent, at: Timestamp) -> Result<[(Column, Expr); 14], StoreError> {
+    let facts =
+        event.facts(order).map_err(|_| StoreError::Rejected { cause: Cause::new("an event that is no JSON") })?;
+    let url = event.url(order);
+    let sequence = Query::select()
+        .column(SEQUENCE)
+        .from(orders::Entity)
+        .and_where(Expr::col(orders::Column::Id).eq(order.id.to_string()))
+        .take();
+    Ok([
+        (Column::Id, Expr::value(NotifyId::fresh().to_string())),
+        (Column::MerchantId, Expr::value(i64::from(order.merchant.0))),
+        (Column::OrderId, Expr::value(order.id.to_string())),
+        (Column::Kind, Expr::value(event.kind().as_str())),
+        (Column::RefundNo, Expr::value(event.refund_no())),
+        (Column::Sequence, Expr::SubQuery(None, Box::new(sequence.into()))),
+        (Column::Facts, Expr::value(facts)),
+        (Column::Url, Expr::value(url)),
+        (Column::Endpoint, Expr::value(endpoint(order.merchant, url))),
+        (Column::State, Expr::value(EventState::Pending.as_str())),
+        (Column::Tries, Expr::value(0)),
+        (Column::NextAt, Expr::value(at.ms())),
+        (Column::ScheduledFrom, Expr::value(at.ms())),
+        (Column::CreatedAt, Expr::value(at.ms())),
+    ])
 }

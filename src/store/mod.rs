@@ -11,6 +11,7 @@ mod discrepancies;
 mod endpoints;
 mod error;
 mod exchanges;
+mod held;
 mod history;
 mod keys;
 mod merchant_bills;

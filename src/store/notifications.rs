@@ -1,10 +1,17 @@
 //! Events as merchants and operators see them: how each stands, and sending them again.
 
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::{Expr, ExprTrait},
+};
 
 use super::{
     deliveries::{CHUNK, filled_up},
-    entity::merchant_events::{ActiveModel, Column, Entity, Model},
+    entity::{
+        merchant_events::{ActiveModel, Column, Entity, Model},
+        orders,
+    },
     error::StoreError,
     pool::Store,
     rows::{self, In},
@@ -103,6 +110,7 @@ impl Store {
             .filter(Column::Id.eq(id.to_string()))
             .filter(Column::MerchantId.eq(i64::from(merchant.0)))
             .filter(Column::State.ne(EventState::Withdrawn.as_str()))
+            .filter(still_true())
             .into_query();
         if self.execute(self.build(&update)).await? > 0 {
             self.wake_senders();
@@ -137,6 +145,7 @@ impl Store {
                 .set(anew(now))
                 .filter(Column::Id.is_in(filled_up(chunk)))
                 .filter(Column::State.eq(which.state.as_str()))
+                .filter(still_true())
                 .into_query();
             resent += self.execute(self.build(&update)).await?;
         }
@@ -147,13 +156,27 @@ impl Store {
     }
 }
 
-/// A schedule that begins now.
+/// A close is told only while its order is closed: one that was delivered, or on its way, before a payment came is as untrue
+/// as one that was withdrawn.
+fn still_true() -> Condition {
+    let closed = orders::Entity::find()
+        .select_only()
+        .column(orders::Column::Id)
+        .filter(Expr::col((orders::Entity, orders::Column::Id)).equals((Entity, Column::OrderId)))
+        .filter(orders::Column::State.eq("closed"))
+        .into_query();
+    Condition::any().add(Column::Kind.ne(EventKind::Close.as_str())).add(Expr::exists(closed))
+}
+
+/// A schedule that begins now. A try that is under way is not the one that was asked for: what becomes of it is not written.
 fn anew(now: Timestamp) -> ActiveModel {
     ActiveModel {
         state: Set(EventState::Pending.as_str().to_owned()),
         tries: Set(0),
         next_at: Set(now.ms()),
         scheduled_from: Set(now.ms()),
+        lease_token: Set(None),
+        lease_until: Set(None),
         ..Default::default()
     }
 }

@@ -175,10 +175,9 @@ impl Store {
         let mut then = Vec::new();
         then.extend(self.shift(moved).map(|shift| (shift, Rows::One)));
         if let Some((order, event)) = told {
-            then.push((self.earlier_news(to, false), Rows::Any));
             then.extend(self.event_writes(order, event, at)?);
         } else if moved.shift.reserved > 0 {
-            then.push((self.earlier_news(to, true), Rows::Any));
+            then.push((self.unheard_news(to), Rows::Any));
         }
         then.extend(self.policy_failed(moved).map(|write| (write, Rows::Any)));
         match self.run_if_all(guards, then).await? {
@@ -199,16 +198,13 @@ impl Store {
         }
     }
 
-    /// A refund has one event. What was told of it before (not delivered, failed) is no longer so: the new event takes its place,
-    /// under a number of its own, so that whoever drops repeats hears it. Without a new event only what nobody heard is taken back.
-    fn earlier_news(&self, refund: &Refund, only_unheard: bool) -> Statement {
-        let mut delete = merchant_events::Entity::delete_many()
+    /// What was told of a refund (failed) is no longer so, and nothing new is told: what nobody heard yet is taken back.
+    fn unheard_news(&self, refund: &Refund) -> Statement {
+        let delete = merchant_events::Entity::delete_many()
             .filter(merchant_events::Column::OrderId.eq(refund.order.to_string()))
             .filter(merchant_events::Column::Kind.eq(EventKind::Refund.as_str()))
-            .filter(merchant_events::Column::RefundNo.eq(refund.refund_no.as_str()));
-        if only_unheard {
-            delete = delete.filter(merchant_events::Column::State.ne(EventState::Delivered.as_str()));
-        }
+            .filter(merchant_events::Column::RefundNo.eq(refund.refund_no.as_str()))
+            .filter(merchant_events::Column::State.ne(EventState::Delivered.as_str()));
         self.build(&delete.into_query())
     }
 

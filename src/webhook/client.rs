@@ -12,6 +12,9 @@ use super::guard::{GuardedResolver, Lookup, NotReachable, Reach, SystemLookup, j
 /// More of an answer is not read.
 const ANSWER_MAX: usize = 1024;
 
+/// An idle connection is not used any more after so long.
+const IDLE_MAX: Duration = Duration::from_secs(7);
+
 /// Bounds of a delivery.
 #[derive(Debug, Clone)]
 pub struct WebhookSettings {
@@ -108,7 +111,7 @@ pub struct WebhookClient {
 impl WebhookClient {
     /// Errors: only when TLS cannot be set up at all.
     pub fn new(settings: &WebhookSettings) -> Result<Self, reqwest::Error> {
-        Self::with_lookup(settings, Arc::new(SystemLookup))
+        Self::with_lookup(settings, Arc::new(SystemLookup::default()))
     }
 
     /// As [`WebhookClient::new`], with another way to look names up.
@@ -155,7 +158,8 @@ fn client(
         .timeout(settings.timeout)
         .connect_timeout(settings.timeout)
         .pool_max_idle_per_host(settings.pool_max_idle)
-        .pool_idle_timeout(Duration::from_secs(20))
+        // Shorter than servers commonly keep a connection: one that they are closing would cost a try.
+        .pool_idle_timeout(IDLE_MAX)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         // A proxy would connect for us, wherever it likes.

@@ -4,7 +4,7 @@
 use std::{
     error::Error,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::Arc,
 };
 
@@ -13,6 +13,7 @@ use reqwest::{
     Url,
     dns::{Addrs, Name, Resolve, Resolving},
 };
+use tokio::sync::Semaphore;
 
 use super::address::{is_private, is_public};
 
@@ -23,12 +24,35 @@ pub trait Lookup: Send + Sync + 'static {
 }
 
 /// The machine's own resolver.
-pub(super) struct SystemLookup;
+///
+/// It blocks a thread for as long as the name's servers keep it waiting, even when nobody waits for the answer any more. The
+/// process has a bounded number of such threads, for the wallets' names too: merchants' names have a part of them.
+pub(super) struct SystemLookup {
+    places: Arc<Semaphore>,
+    resolve: fn(&str) -> io::Result<Vec<IpAddr>>,
+}
+
+/// Names looked up at once. tokio has 512 threads for what blocks.
+const LOOKUPS_AT_ONCE: usize = 64;
+
+impl Default for SystemLookup {
+    fn default() -> Self {
+        let resolve = |name: &str| Ok((name, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect());
+        Self { places: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)), resolve }
+    }
+}
 
 #[async_trait]
 impl Lookup for SystemLookup {
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(tokio::net::lookup_host((name, 0)).await?.map(|addr| addr.ip()).collect())
+        let place = self.places.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (name, resolve) = (name.to_owned(), self.resolve);
+        let looked_up = tokio::task::spawn_blocking(move || {
+            // Held by the thread, not by who waits for it.
+            let _place = place;
+            resolve(&name)
+        });
+        looked_up.await.map_err(io::Error::other)?
     }
 }
 
@@ -108,4 +132,38 @@ pub(super) fn judge(url: &str, allow_private: bool) -> Result<(Url, Reach), NotR
         return Err(NotReachable);
     }
     Ok((url, reach))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use super::*;
+
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    static ANSWERS: AtomicBool = AtomicBool::new(false);
+
+    fn slow(_: &str) -> io::Result<Vec<IpAddr>> {
+        STARTED.fetch_add(1, Ordering::SeqCst);
+        while !ANSWERS.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Vec::new())
+    }
+
+    #[tokio::test]
+    async fn names_that_nobody_waits_for_still_have_their_places() {
+        let lookup = SystemLookup { places: Arc::new(Semaphore::new(2)), resolve: slow };
+        for _ in 0..5 {
+            let given_up = tokio::time::timeout(Duration::from_millis(50), lookup.lookup("slow.example")).await;
+            assert!(given_up.is_err());
+        }
+        assert_eq!(STARTED.load(Ordering::SeqCst), 2);
+        ANSWERS.store(true, Ordering::SeqCst);
+        let found = tokio::time::timeout(Duration::from_secs(20), lookup.lookup("slow.example")).await;
+        assert!(found.unwrap().is_ok());
+    }
 }

@@ -83,6 +83,9 @@ pub async fn run(
 }
 
 const PARKED_AT_ONCE: u16 = 4;
+/// How often a parked message is tried that the database refuses, and how often that is told.
+const REFUSED_RETRY: Duration = Duration::from_secs(5);
+const REFUSED_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// A place first, then a delivery. Cancel safe: neither is lost half-way.
 async fn next(
@@ -235,9 +238,12 @@ impl Worker {
     }
 
     /// Parked messages end in a table that people read; their bodies' identities are not kept.
+    ///
+    /// It may be news of a payment: whatever the database has against it, it is not dropped.
     async fn keep_parked(&self, delivery: Delivery) {
         let now = self.steps.clock.now();
         let mut row = parked_row(&delivery, &self.steps, now);
+        let mut told_at = None::<tokio::time::Instant>;
         loop {
             match self.steps.store.park(&row, now).await {
                 Ok(_) => return self.ack(delivery).await,
@@ -246,11 +252,14 @@ impl Worker {
                     tokio::time::sleep(STORE_RETRY).await;
                 }
                 // A database may have no room for the sealed body; the masked row tells at least what it was.
-                Err(_) if row.body_sealed.is_some() => row.body_sealed = None,
+                Err(error) if error.is_too_large() && row.body_sealed.is_some() => row.body_sealed = None,
+                // A table that is missing, a right that was not given: an operator helps, and it stays in its queue until then.
                 Err(error) => {
-                    // It would come again for ever and stop the others; what can be told of it is in the log.
-                    tracing::error!(%error, id = row.id, reason = row.reason, body = row.body_masked, "a parked message cannot be kept");
-                    return self.ack(delivery).await;
+                    if told_at.is_none_or(|told_at| told_at.elapsed() >= REFUSED_TOLD_EVERY) {
+                        told_at = Some(tokio::time::Instant::now());
+                        tracing::error!(%error, id = row.id, reason = row.reason, body = row.body_masked, "a parked message cannot be kept; it waits until it can");
+                    }
+                    tokio::time::sleep(REFUSED_RETRY).await;
                 }
             }
         }

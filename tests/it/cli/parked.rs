@@ -121,8 +121,14 @@ async fn a_notice_is_applied_once_its_reason_is_gone(place: Place) {
     bring_back(&place).await;
     let none = world.at.ok(&["parked", "apply", "--reason", "no such reason"]).await;
     assert!(none.contains("0 notifications"), "{none}");
-    let told = world.at.ok(&["parked", "apply", "--reason", "no order has the number"]).await;
-    assert!(told.contains("1 notifications are with the workers again"), "{told}");
+    // One that nobody can open stands before it by name, and does not stop it.
+    let row = place.store.list_parked(1).await.unwrap().remove(0);
+    let sealed = prepay::keys::Sealed::from_text("s1.gone.AAAA");
+    let torn = prepay::store::Parked { id: "0-torn".into(), body_sealed: Some(sealed), ..row };
+    place.store.park(&torn, torn.received_at).await.unwrap();
+    let told = world.at.fails(&["parked", "apply", "--reason", "no order has the number"]).await;
+    assert!(told.contains("1 messages stay parked"), "{told}");
+    assert!(place.store.unpark("0-torn").await.unwrap(), "it is still there");
     until("the order is paid", || async { world.enrolled.shop.order("A1").await["payStatus"] == "SUCCESS" }).await;
     assert_eq!(parked_ids(&place).await, Vec::<String>::new());
     assert!(!world.at.printed().contains(&openid), "the payer stays masked");

@@ -56,7 +56,8 @@ mod on_postgres {
                         break;
                     }
                     let order_no = format!("S{number}-{at}");
-                    let fronts = if (number + at) % 2 == 0 { self.fronts } else { [self.fronts[1], self.fronts[0]] };
+                    let fronts =
+                        if (number + at).is_multiple_of(2) { self.fronts } else { [self.fronts[1], self.fronts[0]] };
                     let order = self.order(&client, &fronts, &order_no).await;
                     let openid = self.sim.wechat().new_openid(&self.appid);
                     let code = self.sim.wechat().new_code(&self.appid, &openid);

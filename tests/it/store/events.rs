@@ -69,6 +69,28 @@ async fn lease(store: &Store, after_s: u64, limit: u64, caps: DeliveryCaps) -> V
     store.lease_due_events(secs(after_s), LEASE, limit, caps).await.unwrap()
 }
 
+/// One call of the tending, from the first endpoint on.
+async fn let_out(store: &Store, after_s: u64, per_endpoint: u64) -> u64 {
+    store.release_held_events(secs(after_s), per_endpoint, None).await.unwrap().0
+}
+
+/// Not accepted, and its endpoint's fault.
+async fn fail(store: &Store, event: &DueEvent, rule: PauseRule, at_s: u64, again_s: u64) {
+    record(store, event, TryEnd::Not { trouble: "status", again_at: Some(secs(again_s)) }, at_s).await;
+    store.endpoint_failed(event, rule, secs(at_s)).await.unwrap();
+}
+
+/// An event of this merchant that waits at an endpoint which is paused by its first failure, tried again from then on.
+async fn held(store: &Store, merchant: u32, url: &str, probe_s: u64) -> Order {
+    let order = paid(store, merchant, url).await;
+    let rule = PauseRule { after_failures: 1, first: Duration::from_secs(probe_s - 1), most: LEASE * 1_000 };
+    for event in lease(store, 1, 100, WIDE).await {
+        fail(store, &event, rule, 1, 2).await;
+    }
+    store.hold_paused_events(secs(2), 100).await.unwrap();
+    order
+}
+
 async fn record(store: &Store, event: &DueEvent, end: TryEnd, after_s: u64) {
     store.record_try(event, Tried { status: Some(200), end }, secs(after_s)).await.unwrap();
 }
@@ -189,7 +211,7 @@ pub async fn a_paused_endpoint_is_tried_by_one_event_at_a_time(place: Place) {
     assert_eq!(store.hold_paused_events(secs(11), 100).await.unwrap(), 4);
     assert_eq!(lease(store, 11, 10, WIDE).await.len(), 1);
     assert_eq!(states(store, &other).await, [(EventKind::Pay, EventState::Pending)]);
-    assert_eq!(store.release_held_events(10).await.unwrap(), 0);
+    assert_eq!(let_out(store, 11, 10).await, 0);
     assert_eq!(store.lease_probes(secs(11), LEASE, 10).await.unwrap(), [], "not yet");
     let probe = store.lease_probes(secs(12), LEASE, 10).await.unwrap();
     assert_eq!(probe.len(), 1);
@@ -203,9 +225,9 @@ pub async fn a_paused_endpoint_is_tried_by_one_event_at_a_time(place: Place) {
     let probe = store.lease_probes(secs(30), LEASE, 10).await.unwrap();
     record(store, &probe[0], TryEnd::Accepted, 31).await;
     store.endpoint_answered(&probe[0].endpoint, secs(31)).await.unwrap();
-    assert_eq!(store.release_held_events(2).await.unwrap(), 2);
-    assert_eq!(store.release_held_events(2).await.unwrap(), 0, "so many wait already");
-    assert_eq!(store.release_held_events(10).await.unwrap(), 1);
+    assert_eq!(let_out(store, 31, 1).await, 1);
+    assert_eq!(let_out(store, 31, 1).await, 0, "so many wait already");
+    assert_eq!(let_out(store, 31, 10).await, 2);
 }
 
 pub async fn a_person_pauses_an_endpoint_and_its_events_are_not_given_up(place: Place) {
@@ -217,10 +239,12 @@ pub async fn a_person_pauses_an_endpoint_and_its_events_are_not_given_up(place: 
     assert_eq!(store.hold_paused_events(secs(2), 10).await.unwrap(), 1);
     assert_eq!(store.lease_probes(secs(9_999), LEASE, 10).await.unwrap(), []);
     assert_eq!(store.park_overdue_events(secs(90_000), secs(99_999), 10).await.unwrap(), 0);
-    assert!(store.resume_endpoint(merchant, url, secs(3)).await.unwrap());
-    assert!(!store.resume_endpoint(MerchantId(2), url, secs(3)).await.unwrap());
-    assert_eq!(store.park_overdue_events(NOW, secs(4), 10).await.unwrap(), 0, "it is young");
-    assert_eq!(store.park_overdue_events(secs(1), secs(4), 10).await.unwrap(), 1);
+    // However long that took, they are tried as if they were new.
+    assert!(store.resume_endpoint(merchant, url, secs(200_000)).await.unwrap());
+    assert!(!store.resume_endpoint(MerchantId(2), url, secs(200_000)).await.unwrap());
+    assert_eq!(store.park_overdue_events(secs(200_000), secs(200_001), 10).await.unwrap(), 0);
+    assert_eq!(let_out(store, 200_001, 10).await, 1);
+    assert_eq!(store.park_overdue_events(secs(200_001), secs(300_000), 10).await.unwrap(), 1, "and then given up");
     assert_eq!(states(store, &order).await, [(EventKind::Pay, EventState::Parked)]);
 }
 
@@ -282,16 +306,172 @@ pub async fn a_long_queue_of_one_endpoint_is_held_and_let_out_in_parts(place: Pl
     for n in 0..4 {
         paid(store, 2, &format!("https://a.example/{n}")).await;
     }
-    assert_eq!(store.hold_excess_events(secs(1), 5).await.unwrap(), 0, "that is not long");
-    assert_eq!(store.hold_excess_events(secs(1), 2).await.unwrap(), 7);
+    assert_eq!(store.hold_excess_events(secs(1), 5, 100).await.unwrap(), 0, "that is not long");
+    assert_eq!(store.hold_excess_events(secs(1), 2, 3).await.unwrap(), 3, "so many at once");
+    assert_eq!(store.hold_excess_events(secs(1), 2, 100).await.unwrap(), 4);
     let due = lease(store, 1, 100, WIDE).await;
     assert_eq!(due.len(), 6);
     assert_eq!(store.lease_probes(secs(1), LEASE, 10).await.unwrap(), [], "nothing is wrong with it");
-    assert_eq!(store.release_held_events(3).await.unwrap(), 1, "two are on their way");
+    assert_eq!(let_out(store, 1, 3).await, 1, "two are on their way");
     for event in &due {
         record(store, event, TryEnd::Accepted, 2).await;
     }
-    assert_eq!(store.release_held_events(3).await.unwrap(), 2);
+    assert_eq!(let_out(store, 2, 3).await, 2);
     assert_eq!(lease(store, 3, 100, WIDE).await.len(), 3);
-    assert_eq!(store.release_held_events(100).await.unwrap(), 4);
+    assert_eq!(let_out(store, 3, 100).await, 4);
+}
+
+pub async fn paused_endpoints_with_nothing_to_send_do_not_keep_others_from_being_tried(place: Place) {
+    let store = &place.store;
+    // Paused long ago; what waits there is not due for long.
+    for n in 0..3 {
+        let order = held(store, 1, &format!("https://{n}.example/"), 10).await;
+        place
+            .sql(&format!("UPDATE merchant_events SET next_at = {} WHERE order_id = '{}'", secs(5_000).ms(), order.id))
+            .await;
+    }
+    let late = held(store, 2, "https://late.example/", 30).await;
+    let early = held(store, 3, "https://early.example/", 20).await;
+    let probes = store.lease_probes(secs(40), LEASE, 1).await.unwrap();
+    assert_eq!(probes.iter().map(|event| event.order).collect::<Vec<_>>(), [early.id], "who waited longest");
+    assert!(probes[0].probe);
+    let probes = store.lease_probes(secs(40), LEASE, 1).await.unwrap();
+    assert_eq!(probes.iter().map(|event| event.order).collect::<Vec<_>>(), [late.id]);
+}
+
+pub async fn what_waits_for_its_next_try_keeps_nothing_held(place: Place) {
+    let store = &place.store;
+    for n in 0..9 {
+        paid(store, 1, &format!("https://a.example/{n}")).await;
+    }
+    assert_eq!(store.hold_excess_events(secs(1), 3, 100).await.unwrap(), 6);
+    for event in lease(store, 1, 100, WIDE).await {
+        record(store, &event, TryEnd::Not { trouble: "status", again_at: Some(secs(600)) }, 2).await;
+    }
+    assert_eq!(let_out(store, 3, 3).await, 3);
+    assert_eq!(let_out(store, 3, 3).await, 0);
+}
+
+pub async fn tries_under_way_when_a_pause_begins_do_not_make_it_longer(place: Place) {
+    let store = &place.store;
+    let rule = PauseRule { after_failures: 2, first: Duration::from_secs(15), most: Duration::from_secs(600) };
+    for n in 0..8 {
+        paid(store, 1, &format!("https://a.example/{n}")).await;
+    }
+    for event in lease(store, 1, 10, WIDE).await {
+        fail(store, &event, rule, 2, 5).await;
+    }
+    let stands = || async { store.list_endpoints(10).await.unwrap().remove(0) };
+    let endpoint = stands().await;
+    assert_eq!((endpoint.paused, endpoint.failures, endpoint.probe_at), (true, 2, Some(secs(17))));
+    store.hold_paused_events(secs(6), 100).await.unwrap();
+    let probe = store.lease_probes(secs(17), LEASE, 10).await.unwrap().remove(0);
+    fail(store, &probe, rule, 18, 60).await;
+    assert_eq!(stands().await.probe_at, Some(secs(48)), "a probe that fails doubles it");
+}
+
+pub async fn held_events_are_let_out_endpoint_after_endpoint(place: Place) {
+    const ENDPOINTS: u64 = 66;
+    let store = &place.store;
+    for n in 0..ENDPOINTS {
+        let url = format!("https://{n}.example/");
+        let merchant = 1 + u32::try_from(n).unwrap();
+        paid(store, merchant, &url).await;
+        store.pause_endpoint(MerchantId(merchant), &url, secs(1)).await.unwrap();
+    }
+    assert_eq!(store.hold_paused_events(secs(1), 1_000).await.unwrap(), ENDPOINTS);
+    place.sql("UPDATE endpoints SET paused = (1 = 0), by_hand = (1 = 0)").await;
+    let (first, next) = store.release_held_events(secs(2), 0, None).await.unwrap();
+    assert_eq!(first, 0, "nobody may send anything");
+    let (rest, next) = store.release_held_events(secs(2), 1, next.as_ref()).await.unwrap();
+    assert_eq!((rest, &next), (2, &None), "the last ones have their turn");
+    assert_eq!(
+        store.release_held_events(secs(2), 1, next.as_ref()).await.unwrap().0,
+        ENDPOINTS - 2,
+        "and then the first"
+    );
+}
+
+pub async fn a_close_that_a_payment_overtook_is_never_sent_again(place: Place) {
+    let store = &place.store;
+    // Delivered before the payment, and while it came.
+    for before in [true, false] {
+        let order = closed(&place).await;
+        let close = lease(store, 1, 10, WIDE).await.remove(0);
+        if before {
+            record(store, &close, TryEnd::Accepted, 2).await;
+            assert_eq!(
+                store.resend_event(order.merchant, close.id, secs(3)).await.unwrap(),
+                Resent::Done,
+                "still true"
+            );
+            let again = lease(store, 3, 10, WIDE).await.remove(0);
+            record(store, &again, TryEnd::Accepted, 3).await;
+        }
+        step(store, &order, payment(1)).await;
+        if !before {
+            record(store, &close, TryEnd::Accepted, 4).await;
+        }
+        assert_eq!(store.resend_event(order.merchant, close.id, secs(5)).await.unwrap(), Resent::Withdrawn);
+        let pay = lease(store, 5, 10, WIDE).await.remove(0);
+        record(store, &pay, TryEnd::Accepted, 6).await;
+        let which =
+            ResendMany { merchant: order.merchant, state: EventState::Delivered, from: NOW, to: secs(1), limit: 10 };
+        let paid_ones = if before { 1 } else { 2 };
+        assert_eq!(store.resend_events(which, secs(7)).await.unwrap(), (paid_ones, false), "the payments alone");
+        for event in lease(store, 7, 10, WIDE).await {
+            assert_eq!(event.kind, EventKind::Pay);
+            record(store, &event, TryEnd::Accepted, 8).await;
+        }
+    }
+}
+
+pub async fn a_wish_to_send_again_during_a_try_is_not_lost(place: Place) {
+    let store = &place.store;
+    let order = paid(store, 1, "https://a.example/n").await;
+    let running = lease(store, 1, 10, WIDE).await.remove(0);
+    assert_eq!(store.resend_event(MerchantId(1), running.id, secs(2)).await.unwrap(), Resent::Done);
+    record(store, &running, TryEnd::Accepted, 3).await;
+    assert_eq!(states(store, &order).await, [(EventKind::Pay, EventState::Pending)]);
+    let again = lease(store, 3, 10, WIDE).await.remove(0);
+    assert_eq!((again.id, again.tries), (running.id, 0));
+    record(store, &again, TryEnd::Accepted, 4).await;
+    assert_eq!(states(store, &order).await, [(EventKind::Pay, EventState::Delivered)]);
+}
+
+pub async fn a_merchant_of_many_endpoints_takes_turns_with_the_others(place: Place) {
+    let store = &place.store;
+    for n in 0..4 {
+        paid(store, 1, &format!("https://{n}.a.example/")).await;
+    }
+    let young = paid(store, 2, "https://b.example/").await;
+    place.sql(&format!("UPDATE merchant_events SET next_at = next_at + 500 WHERE order_id = '{}'", young.id)).await;
+    let due = lease(store, 1, 2, WIDE).await;
+    let mut merchants: Vec<u32> = due.iter().map(|event| event.merchant.0).collect();
+    merchants.sort_unstable();
+    assert_eq!(merchants, [1, 2]);
+}
+
+pub async fn a_long_queue_of_one_merchant_is_held_over_all_its_endpoints(place: Place) {
+    let store = &place.store;
+    for n in 0..9 {
+        paid(store, 1, &format!("https://{n}.a.example/")).await;
+    }
+    paid(store, 2, "https://b.example/").await;
+    assert_eq!(store.hold_excess_events(secs(1), 1, 100).await.unwrap(), 5, "four endpoints' worth is left");
+    assert_eq!(let_out(store, 1, 1).await, 0, "as much is due there already");
+    for event in lease(store, 1, 100, WIDE).await {
+        record(store, &event, TryEnd::Accepted, 2).await;
+    }
+    assert_eq!(let_out(store, 2, 1).await, 4);
+    assert_eq!(let_out(store, 2, 100).await, 1);
+}
+
+pub async fn an_event_that_cannot_be_read_keeps_no_other_waiting(place: Place) {
+    let store = &place.store;
+    let later = paid(store, 1, "https://a.example/1").await;
+    let ours = paid(store, 1, "https://a.example/2").await;
+    place.sql(&format!("UPDATE merchant_events SET kind = 'LATER' WHERE order_id = '{}'", later.id)).await;
+    let due = lease(store, 1, 10, WIDE).await;
+    assert_eq!(due.iter().map(|event| event.order).collect::<Vec<_>>(), [ours.id]);
 }

@@ -40,6 +40,7 @@ macro_rules! on_every_database {
 on_every_database! {
     schema:
         migrations_run_twice,
+        a_migration_cut_off_half_way_runs_again,
         a_later_releases_migrations_are_told_from_a_strangers,
         the_clock_is_near,
         a_text_too_long_is_never_cut;
@@ -65,6 +66,15 @@ on_every_database! {
         a_person_pauses_an_endpoint_and_its_events_are_not_given_up,
         events_are_sent_again_by_number_and_by_span,
         a_long_queue_of_one_endpoint_is_held_and_let_out_in_parts,
+        paused_endpoints_with_nothing_to_send_do_not_keep_others_from_being_tried,
+        what_waits_for_its_next_try_keeps_nothing_held,
+        tries_under_way_when_a_pause_begins_do_not_make_it_longer,
+        held_events_are_let_out_endpoint_after_endpoint,
+        a_close_that_a_payment_overtook_is_never_sent_again,
+        a_wish_to_send_again_during_a_try_is_not_lost,
+        a_merchant_of_many_endpoints_takes_turns_with_the_others,
+        a_long_queue_of_one_merchant_is_held_over_all_its_endpoints,
+        an_event_that_cannot_be_read_keeps_no_other_waiting,
         no_event_is_leased_twice;
     corrupt:
         a_row_that_cannot_be_read_is_named;
@@ -90,6 +100,7 @@ on_every_database! {
         an_over_reserved_payment_sends_nothing,
         a_failure_that_nobody_heard_is_taken_back,
         a_refund_by_policy_that_fails_is_a_persons,
+        a_refunds_later_news_waits_for_the_earlier_ones_try,
         an_anomaly_is_kept_once_and_decided_once;
     registry:
         merchants_and_their_keys,

@@ -12,7 +12,7 @@ use prepay::{
         refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
         time::Timestamp,
     },
-    store::{LeaseToken, RefundCommit, RefundCommitted, RefundInserted, Store},
+    store::{DeliveryCaps, LeaseToken, RefundCommit, RefundCommitted, RefundInserted, Store, Tried, TryEnd},
 };
 
 use super::{
@@ -219,15 +219,8 @@ pub async fn a_refunds_later_news_takes_the_place_of_the_earlier(place: Place) {
     store.insert_refund(&new).await.unwrap();
     let mut row = happen(store, &new, sent()).await;
     let mut told = Vec::new();
-    for event in [
-        RefundEvent::Undelivered { wallet_refund_no: None },
-        RefundEvent::PaidBack { at: secs(9), wallet_refund_no: None },
-    ] {
-        let RefundStep::Moved(moved) = row.apply(event, NOW) else { panic!("the event changes nothing") };
-        let event = MerchantEvent::Refunded(RefundNews::of(&moved.refund));
-        let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: Some((&order, &event)), at: NOW };
-        assert_eq!(store.commit_refund(commit).await.unwrap(), RefundCommitted::Done);
-        row = moved.refund;
+    for event in [UNDELIVERED, PAID_BACK] {
+        row = tell(store, &order, &row, event, NOW).await;
         told.push((news(&place, &order, "ABNORMAL").await, news(&place, &order, "SUCCESS").await));
     }
     assert_eq!(told, [(1, 1), (0, 1)], "`payStatus` is SUCCESS all the time");
@@ -312,6 +305,44 @@ pub async fn a_refund_by_policy_that_fails_is_a_persons(place: Place) {
         happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
         assert_eq!(store.anomalies(id).await.unwrap()[0].handled, wanted, "{handled}");
     }
+}
+
+const UNDELIVERED: RefundEvent = RefundEvent::Undelivered { wallet_refund_no: None };
+const PAID_BACK: RefundEvent = RefundEvent::PaidBack { at: NOW, wallet_refund_no: None };
+
+/// Changes a refund and tells its merchant.
+async fn tell(store: &Store, order: &Order, row: &Refund, event: RefundEvent, at: Timestamp) -> Refund {
+    let RefundStep::Moved(moved) = row.apply(event, at) else { panic!("the event changes nothing") };
+    let event = MerchantEvent::Refunded(RefundNews::of(&moved.refund));
+    let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: Some((order, &event)), at };
+    assert_eq!(store.commit_refund(commit).await.unwrap(), RefundCommitted::Done);
+    moved.refund
+}
+
+pub async fn a_refunds_later_news_waits_for_the_earlier_ones_try(place: Place) {
+    const LEASE: Duration = Duration::from_secs(10);
+    const WIDE: DeliveryCaps = DeliveryCaps { per_endpoint: 100, per_merchant: 100 };
+    let store = &place.store;
+    let order = paid(store).await;
+    let (first, second) = (refund(&order, "R1", 700), refund(&order, "R2", 700));
+    store.insert_refund(&first).await.unwrap();
+    store.insert_refund(&second).await.unwrap();
+    let (first, second) = (happen(store, &first, sent()).await, happen(store, &second, sent()).await);
+    let lease = async |at: u64| store.lease_due_events(secs(at), LEASE, 10, WIDE).await.unwrap();
+    let accepted = Tried { status: Some(200), end: TryEnd::Accepted };
+    for pay in lease(1).await {
+        store.record_try(&pay, accepted, secs(1)).await.unwrap();
+    }
+    let first = tell(store, &order, &first, UNDELIVERED, secs(2)).await;
+    let running = lease(2).await.remove(0);
+    tell(store, &order, &first, PAID_BACK, secs(3)).await;
+    // Not even other news makes it go before.
+    tell(store, &order, &second, PAID_BACK, secs(4)).await;
+    assert_eq!(lease(11).await, [], "the earlier news may be arriving");
+    store.record_try(&running, accepted, secs(11)).await.unwrap();
+    let later = lease(12).await.remove(0);
+    assert!(later.id != running.id && later.facts.contains("\"refundStatus\":\"SUCCESS\""), "{later:?}");
+    assert_eq!(later.tries, 0);
 }
 
 async fn news(place: &Place, order: &Order, what: &str) -> i64 {

@@ -15,6 +15,16 @@ pub async fn migrations_run_twice(place: Place) {
     place.store.ping().await.unwrap();
 }
 
+/// MySQL commits each table, column and index by itself.
+pub async fn a_migration_cut_off_half_way_runs_again(place: Place) {
+    let store = &place.store;
+    place.sql("DELETE FROM seaql_migrations WHERE version > 'm20260101_000001_first_tables'").await;
+    place.sql("DROP TABLE discrepancies").await;
+    let again = store.migrate().await.unwrap();
+    assert_eq!((again.len(), store.pending_migrations().await.unwrap()), (3, vec![]));
+    assert_eq!(place.rows_of("discrepancies").await, 0);
+}
+
 /// An image that is rolled back meets the tables of the one after it.
 pub async fn a_later_releases_migrations_are_told_from_a_strangers(place: Place) {
     let store = &place.store;

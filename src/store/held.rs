@@ -1,0 +1,164 @@
+//! Events that wait for their endpoint and not for a time: *held*, outside the queue that every look goes through.
+//!
+//! What is due for a paused endpoint is held, and what is beyond that which a slow endpoint, or one merchant, will take soon;
+//! it comes back a part at a time.
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::ExprTrait,
+};
+
+use super::{
+    deliveries::{CHUNK, EndpointId, filled_up, free},
+    entity::merchant_events::{ActiveModel, Column, Entity},
+    error::StoreError,
+    pool::Store,
+    rows,
+};
+use crate::domain::{event::EventState, time::Timestamp};
+
+/// A merchant may have so many times as much waiting as one endpoint: it has more than one, but no end of them.
+const MERCHANT_TIMES: u64 = 4;
+/// Endpoints that one call lets events out for.
+const ENDPOINTS_AT_ONCE: u64 = 64;
+
+impl Store {
+    /// Holds up to `limit` events that are due for a paused endpoint. Answers how many.
+    pub async fn hold_paused_events(&self, now: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        let sql = "SELECT e.id FROM endpoints p JOIN merchant_events e ON e.endpoint = p.id \
+             WHERE p.paused AND e.state = 'pending' AND e.next_at <= ? \
+             AND (e.lease_until IS NULL OR e.lease_until <= ?) LIMIT ?";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let ids = self.event_ids(sql, [now.ms().into(), now.ms().into(), limit.into()]).await?;
+        self.move_events(&ids, EventState::Pending, EventState::Held).await
+    }
+
+    /// Holds what is due for an endpoint beyond twice `keep`, the newest first, until `keep` are left, and for a merchant beyond
+    /// four times as many: a long queue of one merchant must not make every look at the others' slow. At most `limit` in all.
+    /// Answers how many.
+    pub async fn hold_excess_events(&self, now: Timestamp, keep: u64, limit: u64) -> Result<u64, StoreError> {
+        let mut held = 0;
+        for (crowd, keep) in [(Column::Endpoint, keep), (Column::MerchantId, keep.saturating_mul(MERCHANT_TIMES))] {
+            held += self.hold_excess_of(crowd, now, keep, limit.saturating_sub(held)).await?;
+        }
+        Ok(held)
+    }
+
+    async fn hold_excess_of(&self, crowd: Column, now: Timestamp, keep: u64, limit: u64) -> Result<u64, StoreError> {
+        let due = || Column::State.eq(EventState::Pending.as_str()).and(Column::NextAt.lte(now.ms()));
+        // One event stands for its crowd.
+        let crowded = Entity::find()
+            .select_only()
+            .column_as(Column::Id.max(), "one")
+            .column_as(Column::Id.count(), "waiting")
+            .filter(due())
+            .group_by(crowd)
+            .having(Column::Id.count().gt(i64::try_from(keep.saturating_mul(2)).unwrap_or(i64::MAX)))
+            .into_tuple::<(String, i64)>();
+        let mut held = 0;
+        for (one, waiting) in self.read("merchant_events", |db| async move { crowded.all(&*db).await }).await? {
+            let one = Entity::find_by_id(one);
+            let one = self.read("merchant_events", |db| async move { one.one(&*db).await }).await?;
+            let Some(one) = one else { continue };
+            let excess = Ord::min(u64::try_from(waiting).unwrap_or(0).saturating_sub(keep), limit - held);
+            if excess == 0 {
+                continue;
+            }
+            let newest = Entity::find()
+                .filter(if matches!(crowd, Column::Endpoint) {
+                    Column::Endpoint.eq(one.endpoint)
+                } else {
+                    Column::MerchantId.eq(one.merchant_id)
+                })
+                .filter(due())
+                .filter(free(now))
+                .order_by_desc(Column::NextAt)
+                .limit(excess)
+                .select_only()
+                .columns([Column::Id, Column::Endpoint, Column::Url, Column::MerchantId])
+                .into_tuple::<(String, String, String, i64)>();
+            let newest = self.read("merchant_events", |db| async move { newest.all(&*db).await }).await?;
+            let mut known = std::collections::HashSet::new();
+            for (id, endpoint, url, merchant) in &newest {
+                // Only a known endpoint's events are let out again.
+                if known.insert(endpoint) {
+                    let merchant = rows::merchant_id(*merchant).map_err(|column| column.of("merchant_events", id))?;
+                    self.know_endpoint(merchant, url, now).await?;
+                }
+            }
+            let ids: Vec<String> = newest.into_iter().map(|(id, ..)| id).collect();
+            held += self.move_events(&ids, EventState::Pending, EventState::Held).await?;
+        }
+        Ok(held)
+    }
+
+    /// Lets up to `per_endpoint` held events go out for each endpoint that is not paused, as long as no more than that are due
+    /// there already, nor four times as many for its merchant.
+    ///
+    /// Looks at some endpoints, from the one after `after` on. Answers how many went out, and where the next call begins; `None`:
+    /// at the first again.
+    pub async fn release_held_events(
+        &self,
+        now: Timestamp,
+        per_endpoint: u64,
+        after: Option<&EndpointId>,
+    ) -> Result<(u64, Option<EndpointId>), StoreError> {
+        let sql = "SELECT p.id FROM endpoints p WHERE NOT p.paused AND p.id > ? \
+             AND EXISTS (SELECT 1 FROM merchant_events e WHERE e.endpoint = p.id AND e.state = 'held') \
+             ORDER BY p.id LIMIT ?";
+        let limit = i64::try_from(ENDPOINTS_AT_ONCE).unwrap_or(i64::MAX);
+        let after = after.map_or("", |endpoint| endpoint.0.as_str());
+        let endpoints = self.event_ids(sql, [after.into(), limit.into()]).await?;
+        let more = u64::try_from(endpoints.len()).is_ok_and(|found| found == ENDPOINTS_AT_ONCE);
+        let next = endpoints.last().filter(|_| more).cloned().map(EndpointId);
+        let mut released = 0;
+        for endpoint in endpoints {
+            let of_endpoint = Condition::all().add(Column::Endpoint.eq(&endpoint));
+            let held = Entity::find()
+                .select_only()
+                .columns([Column::Id, Column::MerchantId])
+                .filter(of_endpoint.clone())
+                .filter(Column::State.eq(EventState::Held.as_str()))
+                .order_by_asc(Column::NextAt)
+                .limit(per_endpoint)
+                .into_tuple::<(String, i64)>();
+            let held = self.read("merchant_events", |db| async move { held.all(&*db).await }).await?;
+            let Some((_, merchant)) = held.first() else { continue };
+            let of_merchant = Condition::all().add(Column::MerchantId.eq(*merchant));
+            let room = self.room(of_endpoint, now, per_endpoint).await?;
+            let room = Ord::min(room, self.room(of_merchant, now, per_endpoint.saturating_mul(MERCHANT_TIMES)).await?);
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let ids: Vec<String> = held.into_iter().take(room).map(|(id, ..)| id).collect();
+            released += self.move_events(&ids, EventState::Held, EventState::Pending).await?;
+        }
+        Ok((released, next))
+    }
+
+    /// How many fewer than `most` are due there. What waits for its next try takes nobody's place.
+    async fn room(&self, whose: Condition, now: Timestamp, most: u64) -> Result<u64, StoreError> {
+        // Not `count`, which forgets the limit.
+        let due = Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(whose)
+            .filter(Column::State.eq(EventState::Pending.as_str()))
+            .filter(Column::NextAt.lte(now.ms()))
+            .limit(most)
+            .into_tuple::<String>();
+        let due = self.read("merchant_events", |db| async move { due.all(&*db).await }).await?;
+        Ok(most.saturating_sub(u64::try_from(due.len()).unwrap_or(u64::MAX)))
+    }
+
+    async fn move_events(&self, ids: &[String], from: EventState, to: EventState) -> Result<u64, StoreError> {
+        let mut moved = 0;
+        for chunk in ids.chunks(CHUNK) {
+            let update = Entity::update_many()
+                .set(ActiveModel { state: Set(to.as_str().to_owned()), ..Default::default() })
+                .filter(Column::Id.is_in(filled_up(chunk)))
+                .filter(Column::State.eq(from.as_str()))
+                .into_query();
+            moved += self.execute(self.build(&update)).await?;
+        }
+        Ok(moved)
+    }
+}
