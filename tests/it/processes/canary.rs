@@ -10,7 +10,7 @@ mod on_sqlite {
         use simulator::{Call, Fault, FaultKind, Reach, Wallet};
 
         use crate::{
-            cli::deployment::{Deployment, Enrolled},
+            cli::deployment::{Deployment, Enrolled, field},
             trip::{
                 harness::{free_addr, until},
                 shop::pay_info,
@@ -73,6 +73,8 @@ mod on_sqlite {
             at.set_up().await;
             let mut enrolled = at.enrol().await;
             enrolled.shop.base_url = format!("http://{public}");
+            let webhook = at.ok(&["merchant", "key", "add", "C1", "--webhook"]).await;
+            let webhook = field(&webhook, "secret").trim_start_matches("whsec_").to_owned();
             // As loud as it gets.
             let mut serve = at.start("serve", Some(public), &[("PREPAY_LOG__FILTER", "trace")]);
             serve.until_ready().await;
@@ -145,7 +147,7 @@ mod on_sqlite {
             }
             assert!(database.contains("WECHAT0"), "the database is read where it is");
             let keys: Vec<String> =
-                at.secrets().iter().cloned().chain([STANDARD.encode(&enrolled.shop.secret)]).collect();
+                at.secrets().iter().cloned().chain([STANDARD.encode(&enrolled.shop.secret), webhook]).collect();
             for (place, text) in
                 [("log", &logged), ("metrics", &metrics), ("answers", &answers), ("database", &database)]
             {

@@ -6,18 +6,16 @@
 //! ```
 //!
 //! Two fronts, two workers and a scheduler on RabbitMQ and PostgreSQL; the simulated wallets and the phones are this process, on
-//! the same machine. Each phone pays a fresh order by code, closed loop. Arguments: the binary, orders, phones at once,
-//! wallet latency in ms (default 20). Prints orders/s, latencies, CPU per order of each process, statements and commits per order.
+//! the same machine. Each phone opens a fresh order by code, closed loop, and comes again when it is told 503. Arguments: the
+//! binary, orders, phones at once, wallet latency in ms (default 20). Prints orders/s, latencies, CPU per order of each process,
+//! statements and commits per order; then pays some, and prints how long it took until the merchant was told, with and
+//! without the wallet's notifications.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a measurement that cannot go on says so")]
 
 use std::{
     env,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -34,17 +32,24 @@ use prepay::{
 };
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::json;
 use simulator::{
     Options, Simulator,
     wechat::{MerchantOptions, WechatApp},
 };
 
-#[path = "../tests/it/trip/shop.rs"]
+#[path = "../../tests/it/trip/shop.rs"]
 #[allow(dead_code, reason = "the tests use all of it")]
 mod shop;
 
-use shop::{Shop, pay_info};
+mod merchant;
+mod phones;
+
+use merchant::Inbox;
+use shop::Shop;
+
+/// Orders that are paid for each figure about the merchant's events.
+const PAID: usize = 300;
 
 /// One process of ours, stopped by its own id.
 struct Role {
@@ -116,7 +121,7 @@ async fn main() {
     let sim = Simulator::start(Options { latency, ..Options::default() }).await.unwrap();
     sim.wechat().set_switches(|switches| switches.prepays_per_second = None);
     let (front_key, back_key) = (fresh_master_key(), fresh_master_key());
-    let (mut shop, app) = enrol(&url, &sim, &front_key, &back_key).await;
+    let (mut shop, app, mchid) = enrol(&url, &sim, &front_key, &back_key).await;
 
     let fronts = [free_addr(), free_addr()];
     shop.base_url = format!("http://{}", fronts[0]);
@@ -157,13 +162,17 @@ async fn main() {
         println!("  {:<10} idle {} MiB", role.name, role.rss_mib());
     }
 
-    let links = create_orders(&shop, orders, phones).await;
+    let inbox = Inbox::open().await;
+    let links = phones::create_orders(&shop, &inbox.url, "M", orders, phones).await;
     watch.execute_unprepared("SELECT pg_stat_statements_reset()").await.unwrap();
     let commits = commits(&watch, &name).await;
     let cpu: Vec<u64> = roles.iter().map(Role::cpu_ms).collect();
     let began = Instant::now();
-    let mut took = pay_all(&http, &sim, &app, links, &fronts, phones).await;
+    let street = phones::Street { http: http.clone(), sim: sim.clone(), app, fronts };
+    let opened = street.open_all(links, phones).await;
     let wall = began.elapsed();
+    let mut took: Vec<Duration> = opened.iter().map(|opened| opened.took).collect();
+    let shed: usize = opened.iter().map(|opened| opened.shed).sum();
     let cpu: Vec<u64> = roles.iter().zip(cpu).map(|(role, before)| role.cpu_ms() - before).collect();
     // The statistics are written a moment after the statements.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -180,6 +189,7 @@ async fn main() {
         at(95),
         at(99)
     );
+    println!("  {shed} times 503, and posted again");
     for (role, cpu) in roles.iter().zip(cpu) {
         println!("  {:<10} {:.2} ms CPU per order, {} MiB", role.name, cpu as f64 / orders as f64, role.rss_mib());
     }
@@ -197,13 +207,28 @@ async fn main() {
     }
     println!("  {looked_up} of {orders} answers came by the batched look");
 
+    let paid: Vec<_> = opened.into_iter().take(PAID).collect();
+    inbox.told_after("with the wallet's notifications", &street, &paid).await;
+    let answered = street.answered(&mchid, &paid).await;
+    let at = |share: usize| answered[(answered.len() - 1) * share / 100].as_micros();
+    println!("  a notification is answered after p50 {} us, p99 {} us", at(50), at(99));
+    sim.wechat().set_switches(|switches| switches.notices = false);
+    let links = phones::create_orders(&shop, &inbox.url, "N", PAID, phones).await;
+    let paid = street.open_all(links, 8).await;
+    inbox.told_after("with every notification lost", &street, &paid).await;
+
     roles.into_iter().for_each(Role::stop);
     sim.shutdown().await;
     watch.close().await.unwrap();
     admin.execute_unprepared(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
 }
 
-async fn enrol(url: &str, sim: &Simulator, front_key: &SecretString, back_key: &SecretString) -> (Shop, WechatApp) {
+async fn enrol(
+    url: &str,
+    sim: &Simulator,
+    front_key: &SecretString,
+    back_key: &SecretString,
+) -> (Shop, WechatApp, String) {
     let store = Store::connect(&StoreSettings::at(url)).await.unwrap();
     store.migrate().await.unwrap();
     let vault = Vault::new(Some(front_key), Some(back_key)).unwrap();
@@ -214,6 +239,7 @@ async fn enrol(url: &str, sim: &Simulator, front_key: &SecretString, back_key: &
     enroller.code_hash_key(&key_id).await.unwrap();
     let merchant = enroller.merchant(&CustomerNo::parse("C1").unwrap(), "测试商户", None).await.unwrap();
     let secret = enroller.hmac_key(merchant, &key_id).await.unwrap();
+    enroller.webhook_key(merchant, &KeyId::parse("w1").unwrap()).await.unwrap();
     let theirs = sim.wechat().new_merchant(MerchantOptions::default()).unwrap();
     let app = sim.wechat().new_app(&theirs.mchid);
     let mut keys = WechatPublicKeys::default();
@@ -243,57 +269,7 @@ async fn enrol(url: &str, sim: &Simulator, front_key: &SecretString, back_key: &
     };
     enroller.mini_program(program).await.unwrap();
     store.close().await;
-    (Shop::new("C1", "k1", secret.expose_secret()), app)
-}
-
-async fn create_orders(shop: &Shop, orders: usize, at_once: usize) -> Vec<String> {
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..at_once {
-        let (shop, next) = (shop.clone(), next.clone());
-        tasks.spawn(async move {
-            let mut links = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= orders {
-                    return links;
-                }
-                links.push(pay_info(&shop.new_order(&format!("M{number}")).await, "WECHAT"));
-            }
-        });
-    }
-    tasks.join_all().await.into_iter().flatten().collect()
-}
-
-async fn pay_all(
-    http: &reqwest::Client,
-    sim: &Simulator,
-    app: &WechatApp,
-    links: Vec<String>,
-    fronts: &[String; 2],
-    phones: usize,
-) -> Vec<Duration> {
-    let links = Arc::new(links);
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut tasks = tokio::task::JoinSet::new();
-    for phone in 0..phones {
-        let (http, sim, app, links, next) = (http.clone(), sim.clone(), app.clone(), links.clone(), next.clone());
-        let url = format!("http://{}/pay", fronts[phone % 2]);
-        tasks.spawn(async move {
-            let mut took = Vec::new();
-            loop {
-                let Some(link) = links.get(next.fetch_add(1, Ordering::Relaxed)) else { return took };
-                let openid = sim.wechat().new_openid(&app.appid);
-                let code = sim.wechat().new_code(&app.appid, &openid);
-                let began = Instant::now();
-                let answer = http.post(&url).json(&json!({ "payInfo": link, "code": code })).send().await.unwrap();
-                let answer: Value = answer.json().await.unwrap();
-                took.push(began.elapsed());
-                assert_eq!(answer["code"], "200", "{answer}");
-            }
-        });
-    }
-    tasks.join_all().await.into_iter().flatten().collect()
+    (Shop::new("C1", "k1", secret.expose_secret()), app, theirs.mchid)
 }
 
 async fn commits(watch: &DatabaseConnection, name: &str) -> i64 {
