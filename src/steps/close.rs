@@ -34,7 +34,7 @@ impl Steps {
     ) -> Result<bool, StepError> {
         match answer {
             Answer::Settled => Ok(true),
-            Answer::Unpaid(order) => self.close_number(&order, no, channel, permit).await,
+            Answer::Unpaid(order) => self.close_or_hear(&order, no, channel, permit).await,
             Answer::NotExist(order) => self.end_unknown_number(&order, no, channel, permit).await,
             Answer::Unknown(_) => Ok(false),
         }
@@ -57,35 +57,48 @@ impl Steps {
         }
         // Past its expiry nothing can be made to exist; it lapses.
         if order.is_closing() && order.expire_at.since(self.now()) >= Order::LAST_PREPAY {
-            return self.make_exist_then_close(order, no, channel, permit).await;
+            let Some(order) = self.make_exist(order, no, channel, permit).await? else { return Ok(false) };
+            return match self.ask(&order, no, channel, permit).await? {
+                Answer::Settled => Ok(true),
+                Answer::Unpaid(order) => self.close_or_hear(&order, no, channel, permit).await,
+                Answer::NotExist(_) | Answer::Unknown(_) => Ok(false),
+            };
         }
         Ok(false)
     }
 
-    /// *Not exist* is not closed: a late copy of a send could still make it payable. So it is made to exist, then closed; the
-    /// late copy then meets a closed number.
-    async fn make_exist_then_close(
+    /// *Not exist* is not closed: a late copy of a send could still make it payable. So it is made to exist, to be closed then;
+    /// the late copy meets a closed number. The order as it is after the send; `None` when somebody else moved it before.
+    pub(super) async fn make_exist(
         &self,
         order: &Order,
         no: AttemptNo,
         channel: &Arc<Channel>,
         permit: &Permit,
-    ) -> Result<bool, StepError> {
+    ) -> Result<Option<Box<Order>>, StepError> {
         let Change::Done(order) = self.change(order, [OrderEvent::SentAgain { attempt: no }], None).await? else {
-            return Ok(false);
+            return Ok(None);
         };
-        let Some(attempt) = order.attempt(no) else { return Ok(false) };
+        let Some(attempt) = order.attempt(no) else { return Ok(None) };
         if let Err(GatewayError::Refused { code, .. } | GatewayError::Busy { code, .. }) =
             self.send_frozen(&order, attempt, channel, permit).await
         {
             tracing::warn!(out_trade_no = %order.out_trade_no(no), code, "a number that may exist cannot be made to exist");
             self.record(order.id, || vec![OrderEvent::SendRefused { attempt: no }], None).await?;
         }
-        match self.ask(&order, no, channel, permit).await? {
-            Answer::Settled => Ok(true),
-            Answer::Unpaid(order) => self.close_number(&order, no, channel, permit).await,
-            Answer::NotExist(_) | Answer::Unknown(_) => Ok(false),
-        }
+        Ok(self.order(order.id).await?.map(Box::new))
+    }
+
+    /// A payment may win against the close, or the close's answer be lost: whatever is not "closed" is asked about once more.
+    async fn close_or_hear(
+        &self,
+        order: &Order,
+        no: AttemptNo,
+        channel: &Arc<Channel>,
+        permit: &Permit,
+    ) -> Result<bool, StepError> {
+        Ok(self.close_number(order, no, channel, permit).await?
+            || matches!(self.ask(order, no, channel, permit).await?, Answer::Settled))
     }
 
     /// Closes a number at its wallet. False: the wallet did not say closed, and only a question can tell why.

@@ -17,6 +17,7 @@ use crate::{
 pub mod budget;
 mod close;
 pub mod deliver;
+mod hold;
 pub mod notice;
 mod payer;
 pub mod plan;

@@ -79,6 +79,8 @@ impl Run<'_> {
                     return Ok(Err(self.settle(Outcome::refused(Refusal::LoginExpired)).await?));
                 }
                 Exchange::Running { .. } if now.since(waiting_since) < steps.settings.wait_for_other => {
+                    drop(room);
+                    self.rooms.leave();
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Exchange::Running { .. } => return Ok(Err(self.settle(Outcome::Processing).await?)),

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -13,7 +13,8 @@ use std::{
 
 use super::{
     Change, StepError, Steps,
-    budget::{NoRoom, Permit},
+    budget::Permit,
+    hold::{Held, Rooms},
     plan::{self, Asker, Plan},
     query::Answer,
     registry::Channel,
@@ -23,7 +24,7 @@ use crate::{
         account::MiniProgram,
         attempt::{Attempt, AttemptState, Retirement, Ticket, ask_again_in},
         command::PrepayCommand,
-        id::{AccountId, AttemptNo, MiniProgramId},
+        id::{AttemptNo, MiniProgramId},
         money::Sum,
         order::{Order, OrderEvent, OrderState},
         outcome::{Outcome, Refusal},
@@ -56,7 +57,7 @@ impl Steps {
             waiting_since: self.now(),
             wallet_called: AtomicBool::new(false),
             freed: AtomicBool::new(false),
-            rooms: Mutex::default(),
+            rooms: Rooms::default(),
         };
         run.to_outcome().await
     }
@@ -76,13 +77,6 @@ impl Steps {
     }
 }
 
-/// The right to call an order's wallet.
-pub(super) struct Held {
-    pub order: Box<Order>,
-    pub channel: Arc<Channel>,
-    pub permit: Arc<Permit>,
-}
-
 /// A command on its way.
 pub(super) struct Run<'a> {
     pub steps: &'a Steps,
@@ -94,7 +88,7 @@ pub(super) struct Run<'a> {
     /// The commit that ended it freed the order too.
     freed: AtomicBool,
     /// The places taken at channel accounts, kept to the command's end: whoever was let in is not turned away half-way.
-    rooms: Mutex<Vec<(AccountId, Arc<Permit>)>>,
+    pub(super) rooms: Rooms,
 }
 
 impl Run<'_> {
@@ -158,8 +152,7 @@ impl Run<'_> {
 
     /// Another command holds the order: look again for two seconds in all, then let the phone ask again.
     async fn wait_for_other(&self) -> Result<Round, StepError> {
-        // Whoever waits calls no wallet, and leaves its places to those who do.
-        self.rooms().clear();
+        self.rooms.leave();
         while self.steps.now().since(self.waiting_since) < self.steps.settings.wait_for_other {
             tokio::time::sleep(LOOK_AGAIN).await;
             let order = self.steps.order(self.command.order).await?;
@@ -431,40 +424,6 @@ impl Run<'_> {
         }
     }
 
-    /// A place at an account's payments: this command's own if it has one.
-    pub(super) fn room(&self, channel: &Channel) -> Result<Arc<Permit>, NoRoom> {
-        let mut rooms = self.rooms();
-        if let Some((_, held)) = rooms.iter().find(|(account, _)| *account == channel.account.id) {
-            return Ok(held.clone());
-        }
-        let permit = Arc::new(channel.payments.admit(self.steps.now())?);
-        rooms.push((channel.account.id, permit.clone()));
-        Ok(permit)
-    }
-
-    fn rooms(&self) -> std::sync::MutexGuard<'_, Vec<(AccountId, Arc<Permit>)>> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Room at the number's channel account and the order's lease, or what the command comes to without them.
-    pub(super) async fn hold(&self, order: &Order, no: AttemptNo) -> Result<Result<Held, Round>, StepError> {
-        let Some(channel) = order.attempt(no).and_then(|attempt| self.steps.registry.channel(attempt.account)) else {
-            return Ok(Err(self.refuse(Refusal::InternalError).await?));
-        };
-        let now = self.steps.now();
-        let permit = match self.room(&channel) {
-            Ok(permit) => permit,
-            Err(no_room) => return Ok(Err(self.busy(no_room.retry_in).await?)),
-        };
-        match self.steps.change(order, [self.lease(now), OrderEvent::WalletAsked], None).await? {
-            Change::Stale => Ok(Err(Round::Again)),
-            Change::Done(order) => {
-                self.calls_wallet();
-                Ok(Ok(Held { order, channel, permit }))
-            }
-        }
-    }
-
     /// The ticket again, signed anew.
     async fn hand_out(&self, order: &Order, no: AttemptNo, ticket: &Ticket) -> Result<Round, StepError> {
         let Some(channel) = self.channel_of(order, no) else { return self.refuse(Refusal::InternalError).await };
@@ -478,25 +437,5 @@ impl Run<'_> {
             Change::Done(_) => Ok(Round::Done(outcome)),
             Change::Stale => Ok(Round::Again),
         }
-    }
-
-    pub(super) fn channel_of(&self, order: &Order, no: AttemptNo) -> Option<Arc<Channel>> {
-        self.steps.registry.channel(order.attempt(no)?.account)
-    }
-
-    pub(super) fn lease(&self, now: Timestamp) -> OrderEvent {
-        OrderEvent::LeaseTaken { command: self.command.id, until: self.lease_until(now) }
-    }
-
-    pub(super) fn lease_released(&self) -> OrderEvent {
-        OrderEvent::LeaseReleased { command: self.command.id }
-    }
-
-    fn lease_until(&self, now: Timestamp) -> Timestamp {
-        now.max(self.command.not_after).plus(self.steps.settings.lease_margin)
-    }
-
-    pub(super) fn holds_lease(&self, order: &Order) -> bool {
-        order.lease.is_some_and(|lease| lease.command == self.command.id)
     }
 }

@@ -144,15 +144,10 @@ impl Steps {
             || matches!(order.state, OrderState::Paid { .. } | OrderState::Closed { .. })
             || order.is_closing();
         let answer = self.ask(&order, no, &channel, &permit).await?;
-        let mut settled = matches!(answer, Answer::Settled);
-        if over && !settled {
-            let unpaid = matches!(answer, Answer::Unpaid(_));
-            settled = self.end_number(answer, no, &channel, &permit).await?;
-            if !settled && unpaid {
-                // A payment may have won against the close, or its answer was lost: the wallet tells which.
-                settled = matches!(self.ask(&order, no, &channel, &permit).await?, Answer::Settled);
-            }
-        }
+        let settled = match answer {
+            Answer::Settled => true,
+            answer => over && self.end_number(answer, no, &channel, &permit).await?,
+        };
         if settled {
             return self.close_when_over(order_id).await.map(drop);
         }

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use super::{
     Change, StepError,
     budget::Permit,
-    prepay::{Held, Round, Run},
+    hold::Held,
+    prepay::{Round, Run},
     query::Answer,
     registry::Channel,
 };
-use crate::{
-    domain::{
-        attempt::Retirement,
-        id::AttemptNo,
-        order::{Order, OrderEvent},
-        outcome::Outcome,
-    },
-    gateway::GatewayError,
+use crate::domain::{
+    attempt::Retirement,
+    id::AttemptNo,
+    order::{Order, OrderEvent},
+    outcome::Outcome,
 };
 
 /// Whether the wallet's word lets another number be opened.
@@ -81,8 +79,7 @@ impl Run<'_> {
         }
     }
 
-    /// *Not exist* is not closed: a late copy of a send could still make it payable. So it is made to exist, then closed;
-    /// the late copy then meets a closed number. Only a number whose every send was refused outright needs none of this.
+    /// The number is made to exist, then closed; one whose every send was refused outright needs none of this.
     async fn make_exist_then_shut(
         &self,
         order: &Order,
@@ -100,18 +97,7 @@ impl Run<'_> {
         if self.overdue() {
             return self.leave_open(order, Outcome::Processing).await;
         }
-        let Change::Done(order) = self.steps.change(order, [OrderEvent::SentAgain { attempt: no }], None).await? else {
-            return Ok(Round::Again);
-        };
-        let Some(attempt) = order.attempt(no) else { return Ok(Round::Again) };
-        match self.steps.send_frozen(&order, attempt, channel, permit).await {
-            Ok(_) | Err(GatewayError::AskFirst { .. } | GatewayError::Unknown { .. }) => {}
-            Err(GatewayError::Refused { code, .. } | GatewayError::Busy { code, .. }) => {
-                tracing::warn!(out_trade_no = %order.out_trade_no(no), code, "a number that may exist cannot be made to exist");
-                self.steps.record(order.id, || vec![OrderEvent::SendRefused { attempt: no }], None).await?;
-            }
-        }
-        let Some(order) = self.steps.order(order.id).await? else { return Ok(Round::Again) };
+        let Some(order) = self.steps.make_exist(order, no, channel, permit).await? else { return Ok(Round::Again) };
         match self.shut(&order, no, channel, permit).await? {
             Shut::Settled => Ok(Round::Again),
             Shut::NotExist(order) | Shut::NotYet(order) => self.leave_open(&order, Outcome::Processing).await,

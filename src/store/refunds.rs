@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{
     entity::{
-        anomalies, attempts, merchant_events,
+        anomalies, attempts,
         refunds::{ActiveModel, Column, Entity},
     },
     error::StoreError,
@@ -20,7 +20,7 @@ use super::{
     run::Rows,
 };
 use crate::domain::{
-    event::{EventKind, EventState, MerchantEvent},
+    event::MerchantEvent,
     id::{AttemptNo, MerchantId, OrderId, RefundId, RefundNo},
     order::{AnomalyKind, Handled, Order},
     refund::{Initiator, Refund, RefundMoved, RefundState},
@@ -176,8 +176,6 @@ impl Store {
         then.extend(self.shift(moved).map(|shift| (shift, Rows::One)));
         if let Some((order, event)) = told {
             then.extend(self.event_writes(order, event, at)?);
-        } else if moved.shift.reserved > 0 {
-            then.push((self.unheard_news(to), Rows::Any));
         }
         then.extend(self.policy_failed(moved).map(|write| (write, Rows::Any)));
         match self.run_if_all(guards, then).await? {
@@ -196,16 +194,6 @@ impl Store {
                 Ok(RefundCommitted::TooSoon { free_at: sent_at.unwrap_or(at).plus(spacing) })
             }
         }
-    }
-
-    /// What was told of a refund (failed) is no longer so, and nothing new is told: what nobody heard yet is taken back.
-    fn unheard_news(&self, refund: &Refund) -> Statement {
-        let delete = merchant_events::Entity::delete_many()
-            .filter(merchant_events::Column::OrderId.eq(refund.order.to_string()))
-            .filter(merchant_events::Column::Kind.eq(EventKind::Refund.as_str()))
-            .filter(merchant_events::Column::RefundNo.eq(refund.refund_no.as_str()))
-            .filter(merchant_events::Column::State.ne(EventState::Delivered.as_str()));
-        self.build(&delete.into_query())
     }
 
     /// A refund by policy that failed leaves its money unexpected: back to a person, whether its anomaly was noted as refunded

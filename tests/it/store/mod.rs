@@ -98,7 +98,6 @@ on_every_database! {
         a_due_refund_is_leased_once,
         a_refunds_later_news_takes_the_place_of_the_earlier,
         an_over_reserved_payment_sends_nothing,
-        a_failure_that_nobody_heard_is_taken_back,
         a_refund_by_policy_that_fails_is_a_persons,
         a_refunds_later_news_waits_for_the_earlier_ones_try,
         an_anomaly_is_kept_once_and_decided_once;

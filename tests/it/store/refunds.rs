@@ -255,27 +255,6 @@ pub async fn an_over_reserved_payment_sends_nothing(place: Place) {
     assert!(store.load_order(order.id).await.unwrap().unwrap().is_refunded_in_full());
 }
 
-/// The merchant was about to hear of a failure that is none.
-pub async fn a_failure_that_nobody_heard_is_taken_back(place: Place) {
-    let store = &place.store;
-    let order = paid(store).await;
-    for (no, state, left) in [("R1", "pending", 0), ("R2", "parked", 0), ("R3", "delivered", 1)] {
-        let new = refund(&order, no, 10);
-        store.insert_refund(&new).await.unwrap();
-        let row = happen(store, &new, sent()).await;
-        let RefundStep::Moved(moved) = row.apply(RefundEvent::GivenUp { why: "closed".into() }, NOW) else {
-            panic!("the event changes nothing")
-        };
-        let event = MerchantEvent::Refunded(RefundNews::of(&moved.refund));
-        let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: Some((&order, &event)), at: NOW };
-        assert_eq!(store.commit_refund(commit).await.unwrap(), RefundCommitted::Done);
-        place.sql(&format!("UPDATE merchant_events SET state = '{state}' WHERE refund_no = '{no}'")).await;
-        happen(store, &moved.refund, RefundEvent::PaidBack { at: secs(9), wallet_refund_no: None }).await;
-        let told = place.number(&format!("SELECT COUNT(*) FROM merchant_events WHERE refund_no = '{no}'")).await;
-        assert_eq!(told, left, "{state}");
-    }
-}
-
 /// Noted as given back, or not noted yet: money that the policy could not give back is a person's.
 pub async fn a_refund_by_policy_that_fails_is_a_persons(place: Place) {
     let store = &place.store;
