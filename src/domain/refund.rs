@@ -271,8 +271,9 @@ impl Refund {
     /// found sooner. `None`: nothing was denied.
     pub fn confirmable_at(&self) -> Option<Timestamp> {
         let gap = match self.wallet {
-            // Alipay knows nothing about a refund sooner (`alipay.md` §8.2); WeChat asks for a minute between two tries.
-            Wallet::Alipay => 10,
+            // Alipay's "not there" is no verdict: a refund may succeed afterwards (`alipay.md` §8.2), and the words may be any that
+            // are in no list. WeChat asks for a minute between two tries, and knows at once what it has.
+            Wallet::Alipay => 600,
             Wallet::WechatPay => 60,
         };
         self.denied_at.map(|at| at.plus(Duration::from_secs(gap)))
@@ -311,8 +312,8 @@ impl Refund {
                     return RefundStep::AlreadyThere;
                 }
                 next.frozen.get_or_insert(frozen);
-                // What was sent often is asked about, and sent, less and less often.
-                next.asks = next.sends;
+                // What may have arrived often is asked about, and sent, less and less often; what surely did not costs no patience.
+                next.asks = next.sends.saturating_sub(next.refusals);
                 next.sends = next.sends.saturating_add(1);
                 next.doubtful_at = self.sent_at.or(self.doubtful_at);
                 next.sent_at = Some(now);

@@ -98,6 +98,8 @@ pub struct Admission {
     calls: DefaultKeyedRateLimiter<MerchantId>,
     /// Calls that name a merchant and are not signed by it.
     unsigned: DefaultKeyedRateLimiter<MerchantId>,
+    /// Calls of merchants' own servers that wait for a wallet's word, looking at the store again and again.
+    lingering: Arc<Mutex<HashMap<MerchantId, u32>>>,
     /// Merchants whose wallet has no room, until when. One entry per enrolled merchant at most.
     busy: Mutex<HashMap<MerchantId, Timestamp>>,
 }
@@ -110,6 +112,25 @@ impl Drop for Place {
     fn drop(&mut self) {
         let left = self.0.fetch_sub(1, Ordering::AcqRel) - 1;
         metrics::gauge!("prepay_waiting").set(f64::from(left));
+    }
+}
+
+/// A merchant's call that waits; dropping it gives its place back.
+#[derive(Debug)]
+pub struct Lingering {
+    merchant: MerchantId,
+    all: Arc<Mutex<HashMap<MerchantId, u32>>>,
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = all.get_mut(&self.merchant) {
+            *own -= 1;
+            if *own == 0 {
+                all.remove(&self.merchant);
+            }
+        }
     }
 }
 
@@ -127,8 +148,24 @@ impl Admission {
             ),
             calls: RateLimiter::keyed(Quota::per_second(settings.calls_per_second).allow_burst(settings.calls_burst)),
             unsigned: RateLimiter::keyed(Quota::per_second(UNSIGNED_PER_SECOND).allow_burst(UNSIGNED_BURST)),
+            lingering: Arc::default(),
             busy: Mutex::default(),
         }
+    }
+
+    /// Whether a merchant's call may wait for its wallet's word. Without a place it is answered at once with what is stored:
+    /// one merchant's waiting calls must not take the database from everybody.
+    pub fn linger(&self, merchant: MerchantId) -> Option<Lingering> {
+        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        if lingering.values().sum::<u32>() >= LINGERING_MAX {
+            return None;
+        }
+        let own = lingering.entry(merchant).or_default();
+        if *own >= LINGERING_PER_MERCHANT {
+            return None;
+        }
+        *own += 1;
+        Some(Lingering { merchant, all: self.lingering.clone() })
     }
 
     /// Lets a page's call in, or says why not. Errors: [`Shed`].
@@ -195,6 +232,10 @@ impl Admission {
     }
 }
 
+/// Each looks at the store a few times a second.
+const LINGERING_MAX: u32 = 256;
+const LINGERING_PER_MERCHANT: u32 = 32;
+
 /// Enough for a merchant's developer who looks for a mistake, too few for who tries keys.
 const UNSIGNED_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const UNSIGNED_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
@@ -239,6 +280,19 @@ mod tests {
         assert!(refused > 800, "{refused}");
         assert!(gate.admit_call(MerchantId(1)).is_ok());
         assert!(gate.admit_unsigned(MerchantId(2)).is_ok());
+    }
+
+    #[test]
+    fn one_merchants_waiting_calls_leave_room_for_the_others() {
+        let gate = Admission::new(&settings());
+        let held: Vec<_> = (0..1_000).filter_map(|_| gate.linger(MerchantId(1))).collect();
+        assert_eq!(held.len(), 32);
+        assert!(gate.linger(MerchantId(2)).is_some());
+        let all: Vec<_> =
+            (2..100).flat_map(|id| (0..32).filter_map(|_| gate.linger(MerchantId(id))).collect::<Vec<_>>()).collect();
+        assert_eq!(held.len() + all.len(), 256);
+        drop((held, all));
+        assert!(gate.linger(MerchantId(1)).is_some() && gate.lingering.lock().unwrap().len() <= 1);
     }
 
     #[test]

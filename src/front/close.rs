@@ -12,10 +12,7 @@ use super::{
     error::ApiError,
     orders::{BODY_MAX, apply, find, said},
 };
-use crate::{
-    domain::order::{Order, OrderEvent, OrderState},
-    store::StoreError,
-};
+use crate::domain::order::{Order, OrderEvent, OrderState};
 
 /// A call waits for the wallets' word at most this long.
 const WAIT: Duration = Duration::from_secs(8);
@@ -36,7 +33,7 @@ pub async fn close(
         front.store.pull_query_forward(order.id, front.clock.now(), ASK_GAP).await?;
     }
     let order = apply(front, order, || OrderEvent::CloseRequested).await?;
-    let order = settled(front, order).await?;
+    let order = settled(front, order).await;
     let closed = matches!(order.state, OrderState::Closed { .. });
     let mut data = json!({
         "orderNo": order.order_no.as_str(),
@@ -51,15 +48,18 @@ pub async fn close(
     Ok(said(trace_id, data))
 }
 
-async fn settled(front: &Front, mut order: Order) -> Result<Order, StoreError> {
+/// The order once the wallets have answered, or as it is when the wait is over. The wish is written: nothing that goes wrong
+/// from here on makes the answer an error.
+async fn settled(front: &Front, mut order: Order) -> Order {
+    let Some(_place) = front.admission.linger(order.merchant) else { return order };
     let deadline = Instant::now() + WAIT;
     // A disputed payment waits for a person, not for a wallet.
     while order.is_closing() && !order.is_disputed() && Instant::now() < deadline {
         tokio::time::sleep(LOOK_EVERY).await;
-        match front.store.load_order(order.id).await? {
-            Some(fresh) => order = fresh,
-            None => break,
+        match front.store.load_order(order.id).await {
+            Ok(Some(fresh)) => order = fresh,
+            Ok(None) | Err(_) => break,
         }
     }
-    Ok(order)
+    order
 }

@@ -115,8 +115,11 @@ pub async fn get(
     let mut order = find(front, &call.merchant, order_no).await?;
     let mut synced = None;
     if sync {
-        let asked = asked_anew(front, order).await?;
-        (order, synced) = (asked.order, Some(asked.synced));
+        synced = Some(false);
+        if let Some(_place) = front.admission.linger(call.merchant.id) {
+            let asked = asked_anew(front, order).await?;
+            (order, synced) = (asked.order, Some(asked.synced));
+        }
     }
     let keyring = front.keyring.load_full();
     // How an order stands is told even when its links cannot be made any more (their payInfo key is retired).
@@ -376,7 +379,7 @@ fn live_links(
     keyring: &Keyring,
 ) -> Result<Vec<Value>, ApiError> {
     let over = matches!(order.state, OrderState::Paid { .. } | OrderState::Closed { .. });
-    if over || order.is_disputed() || order.expire_at <= front.clock.now() {
+    if over || order.is_disputed() || order.is_closing() || order.expire_at <= front.clock.now() {
         return Ok(Vec::new());
     }
     links(order, merchant, keyring, &front.settings.public_url).map_err(ApiError::Internal)

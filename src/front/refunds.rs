@@ -21,7 +21,7 @@ use crate::{
         refund::{Initiator, Refund, RefundState, RefundWish},
     },
     keys::mac::sha256,
-    store::{RefundInserted, StoreError},
+    store::RefundInserted,
 };
 
 /// A call waits for the wallet's first answer at most this long.
@@ -55,12 +55,12 @@ pub async fn create(front: &Arc<Front>, mut request: Request, trace_id: &str) ->
     let refund = Refund::new(&order, payment, wish.clone(), front.clock.now());
     match front.store.insert_refund(&refund).await? {
         RefundInserted::New => {
-            let refund = answered(front, refund).await?;
+            let refund = answered(front, refund).await;
             Ok(said(trace_id, data(&refund, &order, Some(false))))
         }
         RefundInserted::Exists(stored) => again(*stored, &wish, &order, trace_id),
-        RefundInserted::Exceeds { left } if left < wish.amount.get() => Err(ApiError::Exceeds(left)),
-        RefundInserted::Exceeds { .. } => Err(ApiError::TooManyRefunds),
+        RefundInserted::Exceeds { left } => Err(ApiError::Exceeds(left)),
+        RefundInserted::TooMany => Err(ApiError::TooManyRefunds),
     }
 }
 
@@ -116,8 +116,9 @@ fn fingerprint(asked: &CreateRefund) -> [u8; 32] {
 }
 
 /// The refund once its wallet has answered, or as it is when the wait is over; one that has to keep its distance from another
-/// is not waited for.
-async fn answered(front: &Front, mut refund: Refund) -> Result<Refund, StoreError> {
+/// is not waited for. It was taken: nothing that goes wrong from here on makes the answer an error.
+async fn answered(front: &Front, mut refund: Refund) -> Refund {
+    let Some(_place) = front.admission.linger(refund.merchant) else { return refund };
     let deadline = Instant::now() + WAIT;
     while matches!(refund.state, RefundState::Waiting | RefundState::Sent) && Instant::now() < deadline {
         let put_off = refund.state == RefundState::Waiting || refund.hint.is_some();
@@ -125,12 +126,12 @@ async fn answered(front: &Front, mut refund: Refund) -> Result<Refund, StoreErro
             break;
         }
         tokio::time::sleep(LOOK_EVERY).await;
-        match front.store.load_refund(refund.id).await? {
-            Some(fresh) => refund = fresh,
-            None => break,
+        match front.store.load_refund(refund.id).await {
+            Ok(Some(fresh)) => refund = fresh,
+            Ok(None) | Err(_) => break,
         }
     }
-    Ok(refund)
+    refund
 }
 
 fn data(refund: &Refund, order: &Order, duplicate: Option<bool>) -> Value {

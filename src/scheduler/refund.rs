@@ -67,14 +67,21 @@ async fn refund_some(
 }
 
 /// Puts late and second money to its merchants' policies. Replicas may do it beside each other: a refund by policy has one number.
+///
+/// What stays due, because others' refunds of it are under way, does not keep later money waiting.
 pub async fn decide_anomalies(steps: &Steps) {
-    let due = match steps.store.due_anomalies(ANOMALIES_AT_ONCE).await {
-        Ok(due) => due,
-        Err(error) => return tracing::warn!(%error, "unexpected money cannot be looked for"),
-    };
-    for anomaly in due {
-        if let Err(error) = steps.decide_anomaly(&anomaly).await {
-            tracing::warn!(order.id = %anomaly.order, %error, "unexpected money was not decided on; it stays due");
+    let mut after = 0;
+    loop {
+        let due = match steps.store.due_anomalies(after, ANOMALIES_AT_ONCE).await {
+            Ok(due) => due,
+            Err(error) => return tracing::warn!(%error, "unexpected money cannot be looked for"),
+        };
+        let Some(last) = due.last() else { return };
+        after = last.id;
+        for anomaly in due {
+            if let Err(error) = steps.decide_anomaly(&anomaly).await {
+                tracing::warn!(order.id = %anomaly.order, %error, "unexpected money was not decided on; it stays due");
+            }
         }
     }
 }

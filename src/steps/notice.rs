@@ -1,6 +1,8 @@
 //! A wallet's notice, from the queue to the order's row.
 
-use super::{StepError, Steps, refund};
+use std::sync::Arc;
+
+use super::{Channel, StepError, Steps, refund};
 use crate::{
     domain::{id::AccountId, refund::RefundEvent, wallet::Wallet},
     gateway::{Notice, NoticeError, RawNotice, RefundNotice, Trade, TradeState, Verified},
@@ -28,7 +30,7 @@ impl Steps {
             Err(reason) => return self.not_yet(format!("channel account {account} cannot be used: {reason}")).await,
         };
         match gateway.open_notice(raw) {
-            Ok(notice) => self.apply_notice(account, notice).await,
+            Ok(notice) => self.apply_notice(&channel, notice).await,
             Err(NoticeError::Forged(why)) => {
                 // The front verified it: a message that fails here was put on the queue by somebody else.
                 tracing::error!(%account, why, "a queued notice does not verify");
@@ -75,18 +77,18 @@ impl Steps {
         Ok(Noted::Done)
     }
 
-    async fn apply_notice(&self, account: AccountId, notice: Verified<Notice>) -> Result<Noted, StepError> {
+    async fn apply_notice(&self, channel: &Arc<Channel>, notice: Verified<Notice>) -> Result<Noted, StepError> {
         match notice.into_inner() {
-            Notice::Payment(trade) => self.apply_trade(account, trade).await,
+            Notice::Payment(trade) => self.apply_trade(channel, trade).await,
             Notice::Refund(mut refund) => {
                 // A wallet that tells the payment beside it tells the truth about that too, whatever is wrong with the refund: it
                 // may be all we ever hear of the payment.
                 let trade = refund.trade.take().map(|state| Trade { out_trade_no: refund.out_trade_no, state });
                 let traded = match trade {
-                    Some(trade) => self.apply_trade(account, trade).await?,
+                    Some(trade) => self.apply_trade(channel, trade).await?,
                     None => Noted::Done,
                 };
-                match self.refund_notice(account, &refund).await? {
+                match self.refund_notice(channel.account.id, &refund).await? {
                     Noted::Done => Ok(traded),
                     parked => Ok(parked),
                 }
@@ -96,8 +98,9 @@ impl Steps {
     }
 
     /// Applies what a notice says about a payment.
-    async fn apply_trade(&self, account: AccountId, trade: Trade) -> Result<Noted, StepError> {
+    async fn apply_trade(&self, channel: &Arc<Channel>, trade: Trade) -> Result<Noted, StepError> {
         let Trade { out_trade_no: number, state } = trade;
+        let account = channel.account.id;
         let Some(order) = self.order(number.order).await? else {
             return Ok(Noted::Park(format!("no order has the number {number}")));
         };
@@ -115,8 +118,8 @@ impl Steps {
             return Ok(Noted::Park(format!("{number} is called paid without an amount")));
         }
         let paid = matches!(state, TradeState::Paid(_));
-        if !self.take_in(&order, number.attempt, state).await? && paid {
-            return Err(StepError::NotYet(format!("{number} is called paid, and the account was read anew")));
+        if !self.take_in(&order, number.attempt, state, channel).await? && paid {
+            return Err(StepError::NotYet(format!("{number} is called paid, and its account is to be read anew")));
         }
         Ok(Noted::Done)
     }

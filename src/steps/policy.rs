@@ -69,9 +69,9 @@ impl Steps {
                 }
                 RefundInserted::New | RefundInserted::Exists(_) => return Ok(Handled::Refunded),
                 // The merchant was first with a part of it: the rest.
+                RefundInserted::TooMany => return Ok(Handled::Person),
                 RefundInserted::Exceeds { left } => match Fen::new(left) {
-                    Ok(left) if left < amount => amount = left,
-                    Ok(_) => return Ok(Handled::Person),
+                    Ok(left) => amount = left,
                     Err(_) => {
                         let mut refunds = self.store.refunds_of(order.id).await?;
                         refunds.retain(|refund| refund.attempt == no);

@@ -50,7 +50,7 @@ impl Steps {
             Ok(TradeState::Unpaid) => Ok(Answer::Unpaid(here())),
             Ok(TradeState::NotExist) => Ok(Answer::NotExist(here())),
             Ok(state @ (TradeState::Paid(_) | TradeState::Closed)) => {
-                if self.take_in(order, no, state).await? {
+                if self.take_in(order, no, state, channel).await? {
                     Ok(Answer::Settled)
                 } else {
                     Ok(Answer::Unknown(here()))
@@ -65,8 +65,14 @@ impl Steps {
 
     /// Takes in what a wallet said, verified, about an attempt: by query or by notice. False: it says nothing that settles it.
     ///
-    /// Facts are recorded however often somebody else is first.
-    pub(crate) async fn take_in(&self, order: &Order, no: AttemptNo, state: TradeState) -> Result<bool, StepError> {
+    /// Facts are recorded however often somebody else is first. `read_by` is the channel whose gateway read it.
+    pub(crate) async fn take_in(
+        &self,
+        order: &Order,
+        no: AttemptNo,
+        state: TradeState,
+        read_by: &Arc<Channel>,
+    ) -> Result<bool, StepError> {
         let event = match state {
             TradeState::Unpaid | TradeState::NotExist => return Ok(false),
             TradeState::Closed => OrderEvent::AttemptRetired { attempt: no, how: Retirement::Closed },
@@ -80,8 +86,9 @@ impl Steps {
                     },
                 },
                 Compared::NotOurs(what) => {
-                    // A mini-program enrolled a moment ago looks foreign to a process that has not read it yet.
-                    if self.registry.reload().await.is_ok_and(|changed| changed) {
+                    // A dispute is for a person to end: nobody disputes by what may be out of date.
+                    if !self.registry.is_as_stored(read_by).await {
+                        tracing::warn!(out_trade_no = %order.out_trade_no(no), what, "a payment looks foreign to accounts that were read before; it is judged by those read now");
                         return Ok(false);
                     }
                     tracing::error!(out_trade_no = %order.out_trade_no(no), what, "a wallet calls a number paid that is not paid like the order");

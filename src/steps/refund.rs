@@ -26,6 +26,9 @@ const ALIPAY_ASKED_AFTER: Duration = Duration::from_secs(10);
 /// A balance that was too low, or a setting that was wrong, is not right a second later.
 const PEOPLE_NEED: Duration = Duration::from_secs(60);
 
+/// A wallet that throttles is asked less and less often, at most so seldom.
+const BACKED_OFF_MOST: Duration = Duration::from_secs(300);
+
 /// What became of a change of a refund.
 enum Change {
     Done(Box<Refund>),
@@ -48,12 +51,19 @@ impl Steps {
     pub async fn refund(&self, id: RefundId) -> Result<(), StepError> {
         let Some(refund) = self.store.load_refund(id).await? else { return Ok(()) };
         let now = self.now();
-        let Some(channel) = self.registry.channel(refund.account) else {
-            return Err(StepError::NotYet(format!("channel account {} is not known here", refund.account)));
+        let usable = match self.registry.channel(refund.account) {
+            None => Err("it is not known here".to_owned()),
+            Some(channel) => {
+                channel.gateway().cloned().map(|gateway| (channel.clone(), gateway)).map_err(str::to_owned)
+            }
         };
-        let gateway = match channel.gateway() {
-            Ok(gateway) => gateway.clone(),
-            Err(reason) => return Err(StepError::NotYet(format!("channel account {}: {reason}", refund.account))),
+        let (channel, gateway) = match usable {
+            Ok(usable) => usable,
+            Err(reason) => {
+                // Put off, or the refunds of an account that nobody can use stand before everybody's at every look.
+                self.store.postpone_refund(id, now.plus(PEOPLE_NEED)).await?;
+                return Err(StepError::NotYet(format!("channel account {}: {reason}", refund.account)));
+            }
         };
         let permit = match channel.questions.admit(now) {
             Ok(permit) => permit,
@@ -164,7 +174,8 @@ impl At<'_> {
             Ok(frozen) => frozen,
             Err(why) => {
                 tracing::warn!(out_refund_no = %refund.out_refund_no(), why, "a refund cannot be put to the wallet");
-                return self.record(refund.id, RefundEvent::GivenUp { why }).await;
+                // A decision about the row as it was loaded, not a fact: whoever sent it meanwhile knows better.
+                return self.change(&refund, RefundEvent::GivenUp { why }).await.map(drop);
             }
         };
         let recorded = RefundEvent::SendRecorded { frozen: frozen.clone() };
@@ -188,7 +199,9 @@ impl At<'_> {
                 tracing::error!(out_refund_no = %refund.out_refund_no(), code, "a refund waits for people: the balance or the account at the wallet");
                 self.again(&refund, code, PEOPLE_NEED.max(ask_again_in(refund.refusals))).await
             }
-            Err(GatewayError::Busy { code, retry_in, .. }) => self.again(&refund, code, retry_in).await,
+            Err(GatewayError::Busy { code, retry_in, .. }) => {
+                self.again(&refund, code, backed_off(retry_in, refund.refusals)).await
+            }
             Err(error @ GatewayError::Unknown { .. }) => {
                 tracing::warn!(out_refund_no = %refund.out_refund_no(), %error, "a refund's outcome is unknown");
                 self.unsettled(&refund, Some(error.to_string())).await
@@ -262,6 +275,13 @@ impl At<'_> {
         self.steps.record_refund(id, event).await.map(drop)
     }
 
+    /// Whether a refund's payment has not so much left that it could ever be made: others were paid back.
+    async fn went_back_otherwise(&self, refund: &Refund) -> Result<bool, StepError> {
+        let order = self.steps.order(refund.order).await?;
+        let payment = order.as_ref().and_then(|order| order.attempt(refund.attempt));
+        Ok(payment.is_some_and(|payment| payment.refunded.get() + refund.amount.get() > refund.total.get()))
+    }
+
     async fn change(&self, refund: &Refund, event: RefundEvent) -> Result<Change, StepError> {
         let RefundStep::Moved(moved) = refund.apply(event, self.steps.now()) else { return Ok(Change::Left) };
         match self.steps.commit_refund(&moved, self.steps.refund_spacing(refund.wallet)).await? {
@@ -272,9 +292,13 @@ impl At<'_> {
                 Ok(Change::Left)
             }
             RefundCommitted::OverReserved => {
-                tracing::error!(out_refund_no = %refund.out_refund_no(), out_trade_no = %refund.out_trade_no(), "more is set aside of a payment than was paid: none of its refunds is sent until a person has looked");
-                let hint = Some("more is set aside of its payment than was paid".to_owned());
-                if let RefundStep::Moved(moved) = refund.apply(RefundEvent::Unsettled { hint }, self.steps.now()) {
+                let event = if refund.is_surely_unknown() && self.went_back_otherwise(refund).await? {
+                    RefundEvent::GivenUp { why: "the payment went back by another refund".to_owned() }
+                } else {
+                    RefundEvent::Unsettled { hint: Some("more is set aside of its payment than was paid".to_owned()) }
+                };
+                tracing::error!(out_refund_no = %refund.out_refund_no(), out_trade_no = %refund.out_trade_no(), next = ?event, "more is set aside of a payment than was paid: none of its refunds is sent");
+                if let RefundStep::Moved(moved) = refund.apply(event, self.steps.now()) {
                     // Nothing rides on whether somebody was first: what stands in the row goes on.
                     let _left = self.steps.commit_refund(&moved, Duration::ZERO).await?;
                 }
@@ -282,6 +306,11 @@ impl At<'_> {
             }
         }
     }
+}
+
+/// Twice as long after every send that surely made nothing.
+fn backed_off(retry_in: Duration, refusals: u32) -> Duration {
+    retry_in.saturating_mul(1 << refusals.min(16)).min(BACKED_OFF_MOST.max(retry_in))
 }
 
 /// Alipay's *processing* may mean anything, *never received* too; what stays so is sent again.
@@ -309,4 +338,18 @@ pub(super) fn read(refund: &Refund, seen: &RefundSeen, now: Timestamp) -> Result
         RefundStatus::Abnormal => RefundEvent::Undelivered { wallet_refund_no },
         RefundStatus::Closed => RefundEvent::GivenUp { why: "the wallet closed it".to_owned() },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttling_wallet_is_asked_less_and_less_often() {
+        let second = Duration::from_secs(1);
+        let gaps: Vec<u64> = [0, 1, 4, 8, 9, 90].map(|refusals| backed_off(second, refusals).as_secs()).to_vec();
+        assert_eq!(gaps, [1, 2, 16, 256, 300, 300]);
+        // What the wallet itself asks for is kept, however long.
+        assert_eq!(backed_off(Duration::from_secs(900), 0), Duration::from_secs(900));
+    }
 }

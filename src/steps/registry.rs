@@ -163,6 +163,16 @@ impl Registry {
         Ok(true)
     }
 
+    /// Whether a channel is what the store says by now: a mini-program that was enrolled a moment ago looks foreign to a process
+    /// that has not read it yet, and to an answer that was read before. False, too, when the store cannot be read.
+    pub async fn is_as_stored(&self, channel: &Arc<Channel>) -> bool {
+        if let Err(error) = self.reload().await {
+            tracing::warn!(%error, "channel accounts cannot be read");
+            return false;
+        }
+        self.channel(channel.account.id).is_some_and(|now| Arc::ptr_eq(&now, channel))
+    }
+
     /// The channel as before if neither the account nor its mini-programs changed: its connections and budget go on.
     fn channel_for(&self, row: &Account, programs: &[&MiniProgramRow], before: &Snapshot) -> Arc<Channel> {
         let versions: Vec<_> = programs.iter().map(|row| (row.program.id, row.version)).collect();

@@ -70,10 +70,11 @@ impl Store {
         rows.into_iter().map(anomaly).collect()
     }
 
-    /// Anomalies that wait for their merchant's policy, the oldest first, at most `limit`.
-    pub async fn due_anomalies(&self, limit: u64) -> Result<Vec<AnomalyRow>, StoreError> {
+    /// Anomalies that wait for their merchant's policy, the oldest first, at most `limit`, those behind number `after`.
+    pub async fn due_anomalies(&self, after: i64, limit: u64) -> Result<Vec<AnomalyRow>, StoreError> {
         let select = anomalies::Entity::find()
             .filter(anomalies::Column::Handled.eq(Handled::Due.as_str()))
+            .filter(anomalies::Column::Id.gt(after))
             .order_by_asc(anomalies::Column::Id)
             .limit(limit);
         let rows = self.read("anomalies", |db| async move { select.all(&*db).await }).await?;

@@ -13,7 +13,7 @@ use super::{
         anomalies, attempts,
         refunds::{ActiveModel, Column, Entity},
     },
-    error::StoreError,
+    error::{Cause, StoreError},
     pool::{Kind, Store},
     queries::LeaseToken,
     refund_rows::{self as rows, refund},
@@ -33,10 +33,12 @@ pub enum RefundInserted {
     New,
     /// The merchant used this number before: here is that refund. Whether it is *the same* one, its fingerprint tells.
     Exists(Box<Refund>),
-    /// Nothing was set aside: the payment has only so much left (fen), or as many refunds as it may have.
+    /// Nothing was set aside: the payment has only so much left (fen), less than was wanted.
     Exceeds {
         left: i64,
     },
+    /// Nothing was set aside: the payment has as many refunds as it may have.
+    TooMany,
 }
 
 /// One change of a refund, to be written whole or not at all.
@@ -70,9 +72,33 @@ impl Store {
     /// Sets a part of a payment aside and inserts the refund that has it, in one transaction: the sum of a payment's refunds
     /// never passes what was paid, whatever races.
     pub async fn insert_refund(&self, new: &Refund) -> Result<RefundInserted, StoreError> {
-        if let Some(found) = self.load_refund_by_no(new.merchant, &new.refund_no).await? {
-            return Ok(RefundInserted::Exists(Box::new(found)));
+        const ROUNDS: usize = 10;
+        for _ in 0..ROUNDS {
+            if let Some(found) = self.load_refund_by_no(new.merchant, &new.refund_no).await? {
+                return Ok(RefundInserted::Exists(Box::new(found)));
+            }
+            match self.set_aside(new).await {
+                Ok(true) => return Ok(RefundInserted::New),
+                Ok(false) => {
+                    let (left, count) = self.left_of_payment(new).await?;
+                    if left < new.amount.get() {
+                        return Ok(RefundInserted::Exceeds { left });
+                    }
+                    if count >= i64::from(Refund::PER_PAYMENT_MAX) {
+                        return Ok(RefundInserted::TooMany);
+                    }
+                    // Another refund failed meanwhile, and there is enough now.
+                }
+                // The whole transaction was rolled back, the part set aside with it: a double of this call was first.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Err(StoreError::Busy { cause: Cause::new("what is left of a payment changes all the time") })
+    }
+
+    /// The part and its row, or neither. False: there is not so much left, or the payment has as many refunds as it may.
+    async fn set_aside(&self, new: &Refund) -> Result<bool, StoreError> {
         let amount = new.amount.get();
         let reserve = attempts::Entity::update_many()
             .col_expr(attempts::Column::RefundReservedFen, Expr::col(attempts::Column::RefundReservedFen).add(amount))
@@ -83,30 +109,22 @@ impl Store {
             .filter(attempts::Column::RefundCount.lt(Refund::PER_PAYMENT_MAX))
             .into_query();
         let insert = Entity::insert(rows::new(new)).into_query();
-        let inserted = self.run_if(self.build(&reserve), vec![(self.build(&insert), Rows::One)]).await;
-        match inserted {
-            Ok(true) => Ok(RefundInserted::New),
-            // The whole transaction was rolled back, the part set aside with it: a double of this call was first.
-            Ok(false) | Err(StoreError::Conflict { .. }) => {
-                match self.load_refund_by_no(new.merchant, &new.refund_no).await? {
-                    Some(found) => Ok(RefundInserted::Exists(Box::new(found))),
-                    None => Ok(RefundInserted::Exceeds { left: self.refundable(new).await? }),
-                }
-            }
-            Err(error) => Err(error),
-        }
+        self.run_if(self.build(&reserve), vec![(self.build(&insert), Rows::One)]).await
     }
 
-    /// What is left of a refund's payment, in fen.
-    async fn refundable(&self, refund: &Refund) -> Result<i64, StoreError> {
+    /// What is left of a refund's payment, in fen, and how many refunds have a part of it.
+    async fn left_of_payment(&self, refund: &Refund) -> Result<(i64, i64), StoreError> {
         let select = attempts::Entity::find()
             .select_only()
             .column(attempts::Column::RefundReservedFen)
+            .column(attempts::Column::RefundCount)
             .filter(payment(refund.order, refund.attempt))
             .filter(attempts::Column::State.eq("paid"))
-            .into_tuple::<i64>();
+            .into_tuple::<(i64, i32)>();
         let row = self.read("attempts", |db| async move { select.one(&*db).await }).await?;
-        Ok(row.map_or(0, |reserved| std::cmp::Ord::max(refund.total.get() - reserved, 0)))
+        Ok(row.map_or((0, 0), |(reserved, count)| {
+            (std::cmp::Ord::max(refund.total.get() - reserved, 0), i64::from(count))
+        }))
     }
 
     pub async fn load_refund(&self, id: RefundId) -> Result<Option<Refund>, StoreError> {
@@ -177,7 +195,7 @@ impl Store {
         if let Some((order, event)) = told {
             then.extend(self.event_writes(order, event, at)?);
         }
-        then.extend(self.policy_failed(moved).map(|write| (write, Rows::Any)));
+        then.extend(self.failed_to_give_back(moved).map(|write| (write, Rows::Any)));
         match self.run_if_all(guards, then).await? {
             None => {
                 if told.is_some() {
@@ -196,14 +214,18 @@ impl Store {
         }
     }
 
-    /// A refund by policy that failed leaves its money unexpected: back to a person, whether its anomaly was noted as refunded
-    /// yet or not.
-    fn policy_failed(&self, moved: &RefundMoved) -> Option<Statement> {
+    /// A refund that failed leaves its part of unexpected money where it is: a person's, when the anomaly was noted as refunded
+    /// on the strength of it. One by policy takes it there before it was noted, too; after one by the merchant the policy goes on.
+    fn failed_to_give_back(&self, moved: &RefundMoved) -> Option<Statement> {
         let refund = &moved.refund;
         let fails = matches!(refund.state, RefundState::Failed { .. }) && moved.from_state != refund.state.name();
-        if refund.initiator != Initiator::System || !fails {
+        if !fails {
             return None;
         }
+        let relied_on: &[Handled] = match refund.initiator {
+            Initiator::System => &[Handled::Due, Handled::Refunded],
+            Initiator::Merchant => &[Handled::Refunded],
+        };
         let to_person =
             anomalies::ActiveModel { handled: Set(Handled::Person.as_str().to_owned()), ..Default::default() };
         let update = anomalies::Entity::update_many()
@@ -214,7 +236,7 @@ impl Store {
                 anomalies::Column::Kind
                     .is_in([AnomalyKind::LatePayment, AnomalyKind::SecondPayment].map(AnomalyKind::as_str)),
             )
-            .filter(anomalies::Column::Handled.is_in([Handled::Due, Handled::Refunded].map(Handled::as_str)));
+            .filter(anomalies::Column::Handled.is_in(relied_on.iter().map(|handled| handled.as_str())));
         Some(self.build(&update.into_query()))
     }
 

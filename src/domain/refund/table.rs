@@ -213,7 +213,7 @@ fn what_the_wallet_had_never_fails_by_a_refusal() {
 
 #[test]
 fn a_denied_send_is_refused_only_after_a_second_look() {
-    for (wallet, gap) in [(Wallet::Alipay, 10), (Wallet::WechatPay, 60)] {
+    for (wallet, gap) in [(Wallet::Alipay, 600), (Wallet::WechatPay, 60)] {
         let once = Refund { wallet, ..after([sent()]) };
         let denied_once = at(&once, denied(1), NOW);
         assert_eq!(denied_once.next_at, Some(later(gap)));
@@ -257,6 +257,16 @@ fn a_failed_refund_is_asked_about_until_an_answer_or_for_a_day() {
     assert_eq!(wanted.next_at, None);
     let asked_for = last.since(NOW).as_secs();
     assert!((24 * HOUR..26 * HOUR).contains(&asked_for), "{asked_for}");
+}
+
+#[test]
+fn sends_that_surely_made_nothing_cost_no_patience() {
+    let mut throttled = refund(700);
+    for send in 1..=11 {
+        throttled = at(&at(&throttled, sent(), NOW), send_refused(send), NOW);
+    }
+    let doubtful = at(&throttled, sent(), NOW);
+    assert!(doubtful.next_at.unwrap() <= later(15), "the payer may have the money: {:?}", doubtful.next_at);
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Steps {
             }
             Err(error) => return Ok(Repaired::No(error.to_string())),
         };
-        self.take_in(&order, number.attempt, state).await?;
+        self.take_in(&order, number.attempt, state, &channel).await?;
         let order = self.order(number.order).await?;
         let state = order.as_ref().and_then(|order| order.attempt(number.attempt)).map(|attempt| &attempt.state);
         Ok(match state {

@@ -103,7 +103,9 @@ pub async fn refunds_at_once_never_pass_what_was_paid(place: Place) {
         match one.await.unwrap() {
             RefundInserted::New => taken += 1,
             RefundInserted::Exceeds { left } => assert!(left < part, "{left}"),
-            RefundInserted::Exists(other) => panic!("{other:?}"),
+            RefundInserted::Exists(_) | RefundInserted::TooMany => {
+                panic!("each has a number of its own, and they are few")
+            }
         }
     }
     assert_eq!(taken, 6);
@@ -139,7 +141,9 @@ pub async fn a_payment_has_fifty_refunds_at_most_and_an_unpaid_number_none(place
     }
     let left = order.amount.get() - 50;
     let one_more = refund(&order, "R50", 1);
-    assert_eq!(store.insert_refund(&one_more).await.unwrap(), RefundInserted::Exceeds { left });
+    assert_eq!(store.insert_refund(&one_more).await.unwrap(), RefundInserted::TooMany);
+    let too_much = refund(&order, "R52", left + 1);
+    assert_eq!(store.insert_refund(&too_much).await.unwrap(), RefundInserted::Exceeds { left });
     let mut unpaid = refund(&order, "R51", 1);
     unpaid.attempt = attempt(2).no;
     assert_eq!(store.insert_refund(&unpaid).await.unwrap(), RefundInserted::Exceeds { left: 0 });
@@ -202,12 +206,13 @@ pub async fn an_anomaly_is_kept_once_and_decided_once(place: Place) {
     };
     let order = step(store, &order, other()).await;
     step(store, &order, other()).await;
-    let due = store.due_anomalies(10).await.unwrap();
+    let due = store.due_anomalies(0, 10).await.unwrap();
     assert_eq!(due.len(), 1, "{due:?}");
+    assert_eq!(store.due_anomalies(due[0].id, 10).await.unwrap(), [], "the next page");
     assert_eq!((due[0].kind, due[0].handled), (AnomalyKind::SecondPayment, Handled::Due));
     assert!(store.handle_anomaly(due[0].id, Handled::Person).await.unwrap());
     assert!(!store.handle_anomaly(due[0].id, Handled::Kept).await.unwrap(), "decided already");
-    assert_eq!(store.due_anomalies(10).await.unwrap(), []);
+    assert_eq!(store.due_anomalies(0, 10).await.unwrap(), []);
     assert_eq!(store.anomalies(order.id).await.unwrap()[0].handled, Handled::Person);
 }
 
@@ -263,7 +268,8 @@ pub async fn a_refund_by_policy_that_fails_is_a_persons(place: Place) {
         ("refunded", Initiator::System, Handled::Person),
         ("due", Initiator::System, Handled::Person),
         ("kept", Initiator::System, Handled::Kept),
-        ("refunded", Initiator::Merchant, Handled::Refunded),
+        ("refunded", Initiator::Merchant, Handled::Person),
+        ("due", Initiator::Merchant, Handled::Due),
     ]
     .into_iter()
     .enumerate()

@@ -212,6 +212,28 @@ pub async fn a_queried_payment_of_another_amount_waits_for_a_person(world: World
     world
 }
 
+/// What looks foreign to accounts that were read before may be a mini-program's that was enrolled since.
+pub async fn nobody_disputes_a_payment_by_accounts_that_cannot_be_read(world: World) -> World {
+    world.lose_all_notices();
+    let (order, _) = world.paid_unheard("A1", Side::Wechat).await;
+    let lie = world.fault_always(Side::Wechat, Call::Query, &order, FaultKind::WrongAmount { fen: 1 });
+    world.place.sql("UPDATE registry SET id = 2").await;
+    let asked = json!({ "payInfo": pay_info(&order, "WECHAT") });
+    until("the wallet was asked twice", || async {
+        world.post("/pay/result", &asked).await;
+        world.sim.faults().struck(lie) >= 2
+    })
+    .await;
+    assert_eq!(world.shop.order("A1").await["anomalies"], json!([]));
+    world.place.sql("UPDATE registry SET id = 1").await;
+    until("the dispute is visible", || async {
+        world.post("/pay/result", &asked).await;
+        world.shop.order("A1").await["anomalies"][0]["kind"] == "DISPUTED"
+    })
+    .await;
+    world
+}
+
 /// Another merchant's wallet tells the truth, at this merchant's address or about this merchant's number.
 pub async fn another_merchants_notice_pays_nothing_here(world: World) -> World {
     let (shop, wechat, alipay) = world.another_shop("C2").await;

@@ -194,6 +194,30 @@ pub async fn a_refund_without_balance_waits_and_goes_on(world: World) -> World {
     world
 }
 
+/// While it waited, one that had been called failed was paid back after all: nothing is left for it, and it was never made.
+pub async fn a_refund_whose_money_went_back_otherwise_is_told_failed(world: World) -> World {
+    world.paid_by("A1", Side::Wechat).await;
+    world.refund_taken("R1", "A1", 1000).await;
+    world.until_refund("R1", "SUCCESS").await;
+    world.sim.wechat().set_balance(&world.wechat.merchant.mchid, Some(100));
+    let answer = world.refund_taken("R2", "A1", 999).await;
+    assert_eq!(answer["refundStatus"], "PROCESSING", "{answer:#}");
+    super::harness::until("it waits for money", || async {
+        world.shop.get("/api/v1/refunds/R2").await.1["data"]["hint"] == "NOT_ENOUGH"
+    })
+    .await;
+    world.sim.wechat().set_balance(&world.wechat.merchant.mchid, Some(10_000));
+    world.place.sql("UPDATE attempts SET refund_reserved_fen = 2998, refunded_fen = 1999").await;
+    look_wanted(&world, "R2").await;
+    let failed = world.until_refund("R2", "FAIL").await;
+    assert!(failed["failReason"].as_str().unwrap().contains("another refund"), "{failed:#}");
+    assert_eq!(world.sim.ledger().refunded(answer["outTradeNo"].as_str().unwrap()).len(), 1, "nothing was sent");
+    assert_eq!(world.place.number("SELECT refund_reserved_fen FROM attempts").await, 1999, "its part is free again");
+    // As the wallet has it, for what is looked at when everything stops.
+    world.place.sql("UPDATE attempts SET refund_reserved_fen = 1000, refunded_fen = 1000").await;
+    world
+}
+
 pub async fn an_abnormal_refund_is_seen_and_repaired(world: World) -> World {
     world.paid_by("A1", Side::Wechat).await;
     world.sim.wechat().set_switches(|switches| switches.refund_ending = RefundEnding::Abnormal);
