@@ -1,4 +1,4 @@
-//! One order, for a person who looks into it or closes it. Identities are masked.
+//! One order, for a person who looks into it, closes it, or decides about money of it. Identities are masked.
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -6,8 +6,8 @@ use clap::Subcommand;
 use super::{desk::Desk, names, print};
 use crate::{
     domain::{
-        attempt::{Attempt, AttemptState},
-        id::{CustomerNo, OrderNo},
+        attempt::{Attempt, AttemptState, NotTakeable},
+        id::{AttemptNo, CustomerNo, OrderNo},
         order::{Order, OrderEvent, OrderState, Step},
     },
     store::{Commit, Committed},
@@ -33,12 +33,45 @@ pub enum OrderCommand {
         #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
         customer: CustomerNo,
     },
+    /// End a dispute: the wallet calls a number paid, and not as the order is
+    Decide(DecideArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("decision").required(true).args(["take", "let_go"]))]
+pub struct DecideArgs {
+    /// The merchant's number for it (orderNo)
+    #[arg(value_parser = names::order_no)]
+    order_no: OrderNo,
+    /// The merchant
+    #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
+    customer: CustomerNo,
+    /// The disputed attempt: the last two digits of its OUT_TRADE_NO
+    #[arg(long, value_name = "N", value_parser = names::attempt_no)]
+    attempt: AttemptNo,
+    /// The money is this order's, whomever it names: the order becomes paid by it. Only with the order's amount
+    #[arg(long)]
+    take: bool,
+    /// The money went back at the wallet, or was never this order's: the order goes on without it
+    #[arg(long)]
+    let_go: bool,
+    /// Who decided, and why; kept in the order's history
+    #[arg(long, value_name = "TEXT", value_parser = names::note)]
+    note: String,
+}
+
+impl DecideArgs {
+    fn event(&self) -> OrderEvent {
+        let (attempt, note) = (self.attempt, self.note.clone());
+        if self.take { OrderEvent::DisputeTaken { attempt, note } } else { OrderEvent::DisputeLetGo { attempt, note } }
+    }
 }
 
 pub async fn run(desk: &Desk, command: OrderCommand) -> anyhow::Result<()> {
     match command {
         OrderCommand::Show { order_no, customer } => show(desk, order_no, customer).await,
         OrderCommand::Close { order_no, customer } => close(desk, order_no, customer).await,
+        OrderCommand::Decide(args) => decide(desk, &args).await,
     }
 }
 
@@ -64,6 +97,49 @@ async fn close(desk: &Desk, order_no: OrderNo, customer: CustomerNo) -> anyhow::
         let stands =
             if order.is_closing() { "its numbers are closed at their wallets first" } else { order.state.name() };
         return Ok(print::line(format_args!("order {order_no} of {customer}: {stands}"))?);
+    }
+    bail!("order {order_no} changes all the time; try again")
+}
+
+/// One commit: the attempt, its order, the note in the history, the anomaly, what the merchant is told.
+async fn decide(desk: &Desk, args: &DecideArgs) -> anyhow::Result<()> {
+    const ROUNDS: usize = 10;
+    let DecideArgs { order_no, customer, .. } = args;
+    for _ in 0..ROUNDS {
+        let order = find(desk, order_no, customer).await?;
+        let number = order.out_trade_no(args.attempt);
+        let attempt = order.attempt(args.attempt).with_context(|| format!("order {order_no} has no {number}"))?;
+        let now = desk.clock.now();
+        match &attempt.state {
+            AttemptState::Disputed { trade_no, dispute } if args.take => {
+                if let Err(why) = dispute.taken(trade_no) {
+                    let advice = match why {
+                        NotTakeable::Amount | NotTakeable::Currency => "give it back",
+                        NotTakeable::Unknown => "look it up",
+                    };
+                    bail!(
+                        "{number} cannot be taken: {why} ({}); {advice} in the wallet's merchant platform, then --let-go",
+                        dispute.what
+                    );
+                }
+            }
+            AttemptState::Disputed { .. } => {}
+            // Said once more.
+            AttemptState::Paid { .. } if args.take => {}
+            AttemptState::LetGo { .. } if args.let_go => {}
+            state => bail!("{number} is {} and not disputed: there is nothing to decide", state.name()),
+        }
+        let order = match order.apply(args.event(), now)? {
+            Step::AlreadyThere => order,
+            Step::Moved(moved) => match desk.store.commit(Commit { moved: &moved, outcome: None, at: now }).await? {
+                Committed::Done => moved.order,
+                Committed::Stale => continue,
+            },
+        };
+        let stands = order.attempt(args.attempt).map(told).unwrap_or_default();
+        print::line(format_args!("{number}: {stands}"))?;
+        let (state, status) = (order.state.name(), order.pay_status());
+        return Ok(print::line(format_args!("order {order_no} of {customer}: {state} ({status})"))?);
     }
     bail!("order {order_no} changes all the time; try again")
 }
@@ -110,13 +186,11 @@ async fn show(desk: &Desk, order_no: OrderNo, customer: CustomerNo) -> anyhow::R
     print::table(heading, &attempts)?;
 
     print::line("")?;
-    let history = desk
-        .store
-        .history(order.id)
-        .await?
-        .into_iter()
-        .map(|row| [row.at.rfc3339(), row.version.to_string(), row.state, row.events.join(", ")]);
-    print::table(["AT", "VERSION", "STATE", "EVENTS"], &history.collect::<Vec<_>>())?;
+    let history = desk.store.history(order.id).await?.into_iter().map(|row| {
+        let note = row.note.unwrap_or_default();
+        [row.at.rfc3339(), row.version.to_string(), row.state, row.events.join(", "), note]
+    });
+    print::table(["AT", "VERSION", "STATE", "EVENTS", "NOTE"], &history.collect::<Vec<_>>())?;
 
     let anomalies = desk.store.anomalies(order.id).await?;
     if !anomalies.is_empty() {
@@ -154,7 +228,9 @@ fn told(attempt: &Attempt) -> String {
     let state = attempt.state.name();
     match &attempt.state {
         AttemptState::Paid { payment } => format!("{state} {}", payment.trade_no),
-        AttemptState::Disputed { trade_no, what } => format!("{state} {trade_no}: {what}"),
+        AttemptState::Disputed { trade_no, dispute } | AttemptState::LetGo { trade_no, dispute } => {
+            format!("{state} {trade_no}: {}", dispute.what)
+        }
         AttemptState::Sent | AttemptState::Open { .. } | AttemptState::Retired { .. } => state.to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Refunds, for a person who looks into them or has settled one at the wallet.
+//! Refunds, for a person who looks into them, has settled one at the wallet, stops one, or gives a payment back.
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -6,10 +6,14 @@ use clap::Subcommand;
 use super::{desk::Desk, names, print};
 use crate::{
     domain::{
-        id::{CustomerNo, RefundNo},
-        refund::{Refund, RefundEvent, RefundState, RefundStep},
+        attempt::AttemptState,
+        id::{AttemptNo, CustomerNo, OrderNo, RefundNo},
+        money::Fen,
+        order::Handled,
+        refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
     },
-    store::{RefundCommit, RefundCommitted},
+    keys::mac::sha256,
+    store::{RefundCommit, RefundCommitted, RefundInserted},
 };
 
 #[derive(Debug, Subcommand)]
@@ -33,11 +37,18 @@ pub enum RefundCommand {
         #[command(flatten)]
         of: Named,
     },
+    /// Stop a refund of which surely nothing has arrived at its wallet: it fails, and its part of the payment is free again
+    Cancel {
+        #[command(flatten)]
+        of: Named,
+    },
+    /// Give a payment back by hand: a second one that was kept, or one whose refund failed
+    Make(MakeArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Named {
-    /// The merchant's number for it (refundNo); the policy's are SYS-<outTradeNo>
+    /// The merchant's number for it (refundNo); the policy's are SYS-<outTradeNo>, people's SYS-<outTradeNo>-2 and up
     #[arg(value_parser = names::refund_no)]
     refund_no: RefundNo,
     /// The merchant
@@ -45,11 +56,32 @@ pub struct Named {
     customer: CustomerNo,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct MakeArgs {
+    /// The merchant's number for the order (orderNo)
+    #[arg(value_parser = names::order_no)]
+    order_no: OrderNo,
+    /// The merchant
+    #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
+    customer: CustomerNo,
+    /// The attempt that was paid: the last two digits of its OUT_TRADE_NO
+    #[arg(long, value_name = "N", value_parser = names::attempt_no)]
+    attempt: AttemptNo,
+    /// So much of it, in fen; without it all that is left
+    #[arg(long, value_name = "FEN", value_parser = names::fen)]
+    amount: Option<Fen>,
+    /// What the payer reads in the wallet
+    #[arg(long, value_name = "TEXT", value_parser = names::reason)]
+    reason: String,
+}
+
 pub async fn run(desk: &Desk, command: RefundCommand) -> anyhow::Result<()> {
     match command {
         RefundCommand::List { state, limit } => list(desk, &state, limit).await,
         RefundCommand::Show { of } => show(&find(desk, &of).await?),
         RefundCommand::Retry { of } => retry(desk, &of).await,
+        RefundCommand::Cancel { of } => cancel(desk, &of).await,
+        RefundCommand::Make(args) => make(desk, &args).await,
     }
 }
 
@@ -123,4 +155,103 @@ async fn retry(desk: &Desk, of: &Named) -> anyhow::Result<()> {
         }
     }
     bail!("refund {} changes all the time; try again", of.refund_no)
+}
+
+/// Race-safe beside the scheduler: a send is recorded under the row's version before it leaves, so whoever commits first makes
+/// the other stale.
+async fn cancel(desk: &Desk, of: &Named) -> anyhow::Result<()> {
+    const ROUNDS: usize = 10;
+    for _ in 0..ROUNDS {
+        let refund = find(desk, of).await?;
+        let now = desk.clock.now();
+        let RefundStep::Moved(moved) = refund.apply(RefundEvent::Cancelled, now) else {
+            bail!("refund {} cannot be cancelled: {}", of.refund_no, why_not_cancelled(&refund));
+        };
+        let order = desk.store.load_order(refund.order).await?;
+        let order = order.with_context(|| format!("refund {} has no order", of.refund_no))?;
+        let news = moved.news();
+        let told = news.as_ref().map(|news| (&order, news));
+        let commit = RefundCommit { moved: &moved, spacing: std::time::Duration::ZERO, told, at: now };
+        if desk.store.commit_refund(commit).await? == RefundCommitted::Done {
+            let fen = refund.amount.get();
+            return Ok(print::line(format_args!(
+                "refund {} is cancelled; {fen} fen of {} are free again, and the merchant is told FAIL",
+                of.refund_no,
+                refund.out_trade_no()
+            ))?);
+        }
+    }
+    bail!("refund {} changes all the time; try again", of.refund_no)
+}
+
+fn why_not_cancelled(refund: &Refund) -> &'static str {
+    match refund.state {
+        RefundState::Failed { .. } => "it failed already",
+        RefundState::Succeeded { .. } => "the payer has the money",
+        RefundState::Abnormal => "the wallet has it: settle it in the merchant platform, then `prepay refund retry`",
+        _ if refund.known_at.is_some() => "the wallet has it: wait for its word (`prepay refund retry` asks at once)",
+        _ => {
+            "a send of it may have arrived: `prepay refund retry` asks the wallet; it fails by itself if the wallet \
+             refuses it and never had it"
+        }
+    }
+}
+
+/// The same insert as any refund's: the payment's reserve decides what races.
+async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
+    let MakeArgs { order_no, customer, attempt: no, .. } = args;
+    let merchant = desk.merchant(customer).await?.id;
+    let order = desk.store.load_order_by_no(merchant, order_no).await?;
+    let order = order.with_context(|| format!("merchant {customer} has no order {order_no}"))?;
+    let number = order.out_trade_no(*no);
+    let attempt = order.attempt(*no).with_context(|| format!("order {order_no} has no {number}"))?;
+    let AttemptState::Paid { payment } = &attempt.state else {
+        bail!("{number} is {}: only what is paid is given back", attempt.state.name());
+    };
+    let anomalies = desk.store.anomalies(order.id).await?;
+    if anomalies.iter().any(|row| row.attempt == *no && row.handled == Handled::Due) {
+        bail!("the merchant's policy decides about {number} in a moment: look at `prepay order show` then");
+    }
+    let refunds = desk.store.refunds_of(order.id).await?;
+    let left = Refund::left_of(order.amount, *no, &refunds);
+    let amount = match args.amount {
+        Some(amount) if amount.get() <= left => amount,
+        None if left > 0 => Fen::new(left)?,
+        _ => {
+            let abnormal = refunds.iter().find(|row| row.attempt == *no && row.state == RefundState::Abnormal);
+            match abnormal {
+                Some(row) => bail!(
+                    "{} fen of {number} are left: {} did not reach the payer, and a second one would pay twice; settle it \
+                     in the merchant platform, then `prepay refund retry`",
+                    left.max(0),
+                    row.refund_no
+                ),
+                None => bail!("{} fen of {number} are left: the rest went back, or is on its way", left.max(0)),
+            }
+        }
+    };
+    let refund_no = Refund::next_by_hand(number, &refunds).context("the payment has too many refunds")?;
+    let wish = RefundWish {
+        fingerprint: sha256(refund_no.as_str().as_bytes()),
+        refund_no: refund_no.clone(),
+        amount,
+        reason: Some(args.reason.clone()),
+        notify_url: None,
+        initiator: Initiator::System,
+    };
+    let refund = Refund::new(&order, attempt, wish, desk.clock.now());
+    match desk.store.insert_refund_by_hand(&refund, &payment.trade_no).await? {
+        RefundInserted::New => {}
+        // Not made under the next number: it may be the same wish, made twice.
+        RefundInserted::Exists(_) => {
+            bail!("somebody made {refund_no} at this moment: look at `prepay order show {order_no}` first")
+        }
+        RefundInserted::Exceeds { left } => bail!("{left} fen of {number} are left now"),
+        RefundInserted::TooMany => {
+            bail!("{number} has {} refunds already, as many as a payment may have", Refund::PER_PAYMENT_MAX)
+        }
+    }
+    print::line(format_args!("refund: {refund_no}"))?;
+    let (fen, trade_no, wallet) = (amount.get(), &payment.trade_no, attempt.wallet);
+    Ok(print::line(format_args!("{fen} fen of trade_no {trade_no} go back at {wallet}"))?)
 }

@@ -1,12 +1,12 @@
 //! One try of an order at a wallet, under its own number.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     id::{AccountId, AppId, AttemptNo, MiniProgramId, TradeNo},
-    money::Sum,
+    money::{Fen, Sum},
     payer::Payer,
     time::Timestamp,
     wallet::Wallet,
@@ -22,8 +22,8 @@ pub struct Frozen {
     pub notify_url: String,
 }
 
-impl std::fmt::Debug for Frozen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The body names the payer.
         write!(f, "Frozen({} bytes, {})", self.body.len(), self.notify_url)
     }
@@ -39,8 +39,8 @@ impl Ticket {
     pub const REUSED_FOR: Duration = Duration::from_secs(110 * 60);
 }
 
-impl std::fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ticket(***)")
     }
 }
@@ -61,6 +61,83 @@ pub struct Payment {
     /// What the payer paid, lower than the order's amount with coupons, or nothing; told to the merchant, never compared.
     pub payer_amount: Option<Sum>,
     pub paid_at: Timestamp,
+}
+
+/// Money that a wallet calls paid under a number, and that is not paid like its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispute {
+    pub what: Mismatch,
+    pub payer_amount: Option<Sum>,
+    /// The wallet's time. `None`: a release noted it that kept neither this nor compared the amount beside the payee.
+    pub paid_at: Option<Timestamp>,
+}
+
+/// In what a payment is not the order's.
+///
+/// Shape: its text stands in columns, in anomalies and before people; [`Mismatch::parse`] reads it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Another amount, whoever was paid.
+    Amount { paid: Fen, ordered: Fen },
+    /// The order's amount, and this field of the wallet's word names another app, payee, currency or kind of trade.
+    Foreign { field: String },
+    /// Such a field, in a word that tells no amount.
+    ForeignWithoutAmount { field: String },
+}
+
+/// Why a disputed payment cannot be taken for the order's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTakeable {
+    #[error("another amount was paid")]
+    Amount,
+    #[error("its amount is not known")]
+    Unknown,
+    #[error("it was paid in another currency")]
+    Currency,
+}
+
+const FOREIGN: &str = " is not this channel account's";
+const WITHOUT_AMOUNT: &str = ", and no amount is told";
+
+impl Mismatch {
+    /// Reads what [`Display`](fmt::Display) writes. `None`: no release wrote it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let field = |text: &str| text.strip_suffix(FOREIGN).filter(|field| !field.is_empty()).map(str::to_owned);
+        if let Some(field) = text.strip_suffix(WITHOUT_AMOUNT).and_then(field) {
+            return Some(Self::ForeignWithoutAmount { field });
+        }
+        if let Some(field) = field(text) {
+            return Some(Self::Foreign { field });
+        }
+        let (paid, ordered) = text.strip_prefix("paid ")?.strip_suffix(" fen")?.split_once(" fen, ordered ")?;
+        let fen = |text: &str| Fen::new(text.parse().ok()?).ok();
+        Some(Self::Amount { paid: fen(paid)?, ordered: fen(ordered)? })
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Amount { paid, ordered } => write!(f, "paid {} fen, ordered {} fen", paid.get(), ordered.get()),
+            Self::Foreign { field } => write!(f, "{field}{FOREIGN}"),
+            Self::ForeignWithoutAmount { field } => write!(f, "{field}{FOREIGN}{WITHOUT_AMOUNT}"),
+        }
+    }
+}
+
+impl Dispute {
+    /// The payment that it is once a person takes it for the order's: only one of the order's amount.
+    pub fn taken(&self, trade_no: &TradeNo) -> Result<Payment, NotTakeable> {
+        match (&self.what, self.paid_at) {
+            (Mismatch::Amount { .. }, _) => Err(NotTakeable::Amount),
+            // So many of another currency's parts are not so many fen.
+            (Mismatch::Foreign { field }, _) if field == "currency" => Err(NotTakeable::Currency),
+            (Mismatch::Foreign { .. }, Some(paid_at)) => {
+                Ok(Payment { trade_no: trade_no.clone(), payer_amount: self.payer_amount, paid_at })
+            }
+            (Mismatch::Foreign { .. }, None) | (Mismatch::ForeignWithoutAmount { .. }, _) => Err(NotTakeable::Unknown),
+        }
+    }
 }
 
 /// Why a number can no longer be paid.
@@ -94,7 +171,13 @@ pub enum AttemptState {
     /// The wallet calls it paid, with another amount or payee. A person decides; no new number meanwhile.
     Disputed {
         trade_no: TradeNo,
-        what: String,
+        dispute: Dispute,
+    },
+    /// It was disputed, and a person decided that the money is not this order's: it went back, or was another's all along. The
+    /// wallet may go on calling it paid.
+    LetGo {
+        trade_no: TradeNo,
+        dispute: Dispute,
     },
 }
 
@@ -109,6 +192,7 @@ impl AttemptState {
             Self::Retired { how: Retirement::Lapsed } => "lapsed",
             Self::Paid { .. } => "paid",
             Self::Disputed { .. } => "disputed",
+            Self::LetGo { .. } => "let_go",
         }
     }
 }
@@ -157,5 +241,49 @@ impl Attempt {
     /// Whether every send was refused outright, so that a wallet which does not know the number never will.
     pub fn refused_outright(&self) -> bool {
         self.sends > 0 && self.refusals == self.sends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fen(fen: i64) -> Fen {
+        Fen::new(fen).unwrap()
+    }
+
+    /// Rows of every release hold these texts.
+    #[test]
+    fn a_mismatch_is_read_as_it_was_written() {
+        for (what, text) in [
+            (Mismatch::Amount { paid: fen(1), ordered: fen(1999) }, "paid 1 fen, ordered 1999 fen"),
+            (Mismatch::Foreign { field: "sub_mchid".into() }, "sub_mchid is not this channel account's"),
+            (
+                Mismatch::ForeignWithoutAmount { field: "app_id".into() },
+                "app_id is not this channel account's, and no amount is told",
+            ),
+        ] {
+            assert_eq!(what.to_string(), text);
+            assert_eq!(Mismatch::parse(text), Some(what));
+        }
+        for text in
+            ["", "amount", "paid 0 fen, ordered 1 fen", "paid 1 fen, ordered x fen", " is not this channel account's"]
+        {
+            assert_eq!(Mismatch::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_money_of_the_orders_amount_can_be_taken() {
+        let trade_no = TradeNo::parse("42").unwrap();
+        let now = Timestamp::from_secs(1);
+        let taken = |what, paid_at| Dispute { what, payer_amount: None, paid_at }.taken(&trade_no);
+        let foreign = |field: &str| Mismatch::Foreign { field: field.into() };
+        assert_eq!(taken(foreign("appid"), Some(now)).map(|payment| payment.paid_at), Ok(now));
+        assert_eq!(taken(foreign("appid"), None), Err(NotTakeable::Unknown));
+        assert_eq!(taken(foreign("currency"), Some(now)), Err(NotTakeable::Currency));
+        let untold = Mismatch::ForeignWithoutAmount { field: "appid".into() };
+        assert_eq!(taken(untold, Some(now)), Err(NotTakeable::Unknown));
+        assert_eq!(taken(Mismatch::Amount { paid: fen(1), ordered: fen(2) }, Some(now)), Err(NotTakeable::Amount));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{
     attempt::{Attempt, Frozen},
+    event::{MerchantEvent, RefundNews},
     id::{AccountId, AttemptNo, MerchantId, OrderId, OutRefundNo, OutTradeNo, RefundId, RefundNo},
     money::Fen,
     order::Order,
@@ -18,7 +19,7 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initiator {
     Merchant,
-    /// The merchant's policy for late and second payments.
+    /// The merchant's policy for late and second payments, or a person at this deployment.
     System,
 }
 
@@ -174,6 +175,8 @@ pub enum RefundEvent {
     Undelivered { wallet_refund_no: Option<String> },
     /// A person wants the wallet asked now.
     LookWanted,
+    /// A person wants it not made: only while no send of it can have arrived.
+    Cancelled,
 }
 
 /// How a refund's payment changes with it, in fen; applied in the same transaction.
@@ -209,6 +212,11 @@ impl RefundMoved {
     pub fn is_news(&self) -> bool {
         let ended = !matches!(self.refund.state.refund_status(), "PROCESSING");
         ended && self.from_state != self.refund.state.name()
+    }
+
+    /// What the merchant is to hear of it, in the same commit.
+    pub fn news(&self) -> Option<MerchantEvent> {
+        self.is_news().then(|| MerchantEvent::Refunded(RefundNews::of(&self.refund)))
     }
 }
 
@@ -290,6 +298,20 @@ impl Refund {
     /// The one number of a refund by policy: however often it is wanted, it is made once.
     pub fn system_no(payment: OutTradeNo) -> Option<RefundNo> {
         RefundNo::parse(format!("{}{payment}", Self::SYSTEM_PREFIX)).ok()
+    }
+
+    /// The number of the next refund of a payment by a person's hand: the policy's followed by `-2`, `-3` and so on, the first
+    /// that none of the payment's refunds has.
+    pub fn next_by_hand(payment: OutTradeNo, refunds: &[Self]) -> Option<RefundNo> {
+        // Every one that was ever made is counted, failed ones too: more than may hold a part of a payment.
+        let numbers = (2..1000).filter_map(|n| RefundNo::parse(format!("{}{payment}-{n}", Self::SYSTEM_PREFIX)).ok());
+        numbers.into_iter().find(|number| refunds.iter().all(|refund| refund.refund_no != *number))
+    }
+
+    /// What these refunds leave of a payment, in fen: nobody else's part, and not what went back.
+    pub fn left_of(total: Fen, attempt: AttemptNo, refunds: &[Self]) -> i64 {
+        let held = refunds.iter().filter(|refund| refund.attempt == attempt && refund.state.holds());
+        total.get() - held.map(|refund| refund.amount.get()).sum::<i64>()
     }
 
     /// Whether a wallet that does not know the number never will: every send was refused, or the doubtful ones are long ago.
@@ -427,6 +449,12 @@ impl Refund {
                     next.next_at = Some(now.plus(ABNORMAL_ASKED_EVERY));
                 }
             }
+            RefundEvent::Cancelled => {
+                if !self.is_surely_unknown() {
+                    return RefundStep::AlreadyThere;
+                }
+                next.settle(RefundState::Failed { why: CANCELLED.to_owned() }, None);
+            }
             RefundEvent::LookWanted => {
                 next.next_at = Some(now);
                 if matches!(self.state, RefundState::Failed { .. }) {
@@ -471,6 +499,9 @@ impl Refund {
 
 /// A refund that a person has to settle at the wallet is asked about this often: the notice of it may be lost.
 const ABNORMAL_ASKED_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// Why a refund failed that a person did not want made any more.
+pub const CANCELLED: &str = "cancelled";
 
 /// What people read beside a refund that failed, and that its wallet has after all.
 pub const HAD_FAILED: &str = "it failed, and the wallet has it after all";

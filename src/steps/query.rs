@@ -8,8 +8,9 @@ use std::{
 use super::{StepError, Steps, budget::Permit, registry::Channel};
 use crate::{
     domain::{
-        attempt::{Attempt, Payment, Retirement, Ticket},
-        id::{AttemptNo, OrderId},
+        attempt::{Attempt, AttemptState, Dispute, Mismatch, Payment, Retirement, Ticket},
+        id::{AttemptNo, OrderId, TradeNo},
+        money::Fen,
         order::{Order, OrderEvent, OrderState},
     },
     gateway::{GatewayError, PaidTrade, TradeState},
@@ -76,7 +77,7 @@ impl Steps {
         let event = match state {
             TradeState::Unpaid | TradeState::NotExist => return Ok(false),
             TradeState::Closed => OrderEvent::AttemptRetired { attempt: no, how: Retirement::Closed },
-            TradeState::Paid(paid) => match compare(order, &paid) {
+            TradeState::Paid(paid) => match compare(order.amount, &paid) {
                 Compared::Ours => OrderEvent::PaymentConfirmed {
                     attempt: no,
                     payment: Payment {
@@ -86,13 +87,19 @@ impl Steps {
                     },
                 },
                 Compared::NotOurs(what) => {
+                    // Looked at by a person already, or waiting for one: the wallet only says it again.
+                    if order.attempt(no).is_some_and(|attempt| is_looked_at(&attempt.state, &paid.trade_no)) {
+                        return Ok(true);
+                    }
                     // A dispute is for a person to end: nobody disputes by what may be out of date.
                     if !self.registry.is_as_stored(read_by).await {
-                        tracing::warn!(out_trade_no = %order.out_trade_no(no), what, "a payment looks foreign to accounts that were read before; it is judged by those read now");
+                        tracing::warn!(out_trade_no = %order.out_trade_no(no), %what, "a payment looks foreign to accounts that were read before; it is judged by those read now");
                         return Ok(false);
                     }
-                    tracing::error!(out_trade_no = %order.out_trade_no(no), what, "a wallet calls a number paid that is not paid like the order");
-                    OrderEvent::PaymentDisputed { attempt: no, trade_no: paid.trade_no, what }
+                    tracing::error!(out_trade_no = %order.out_trade_no(no), %what, "a wallet calls a number paid that is not paid like the order");
+                    let (payer_amount, paid_at) = (paid.payer_amount, Some(paid.paid_at));
+                    let dispute = Dispute { what, payer_amount, paid_at };
+                    OrderEvent::PaymentDisputed { attempt: no, trade_no: paid.trade_no, dispute }
                 }
                 Compared::Untold => return Ok(false),
             },
@@ -167,21 +174,61 @@ impl Steps {
     }
 }
 
+/// Whether this trade of a number is one that was paid unlike the order, and known to be.
+fn is_looked_at(state: &AttemptState, trade_no: &TradeNo) -> bool {
+    match state {
+        AttemptState::Disputed { trade_no: known, .. } | AttemptState::LetGo { trade_no: known, .. } => {
+            known == trade_no
+        }
+        _ => false,
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
 enum Compared {
     Ours,
-    NotOurs(String),
+    NotOurs(Mismatch),
     /// The answer does not carry the amount: not enough to believe in money.
     Untold,
 }
 
-/// Amount and payee against the row; what the payer paid after coupons is not compared.
-fn compare(order: &Order, paid: &PaidTrade) -> Compared {
-    if let Some(field) = &paid.foreign {
-        return Compared::NotOurs(format!("{field} is not this channel account's"));
+/// Amount and payee against the row; what the payer paid after coupons is not compared. The amount comes first: only what
+/// differs in the payee alone may ever be taken for the order's.
+fn compare(ordered: Fen, paid: &PaidTrade) -> Compared {
+    match (paid.amount, paid.foreign.clone()) {
+        (Some(paid), _) if paid != ordered => Compared::NotOurs(Mismatch::Amount { paid, ordered }),
+        (Some(_), Some(field)) => Compared::NotOurs(Mismatch::Foreign { field }),
+        (None, Some(field)) => Compared::NotOurs(Mismatch::ForeignWithoutAmount { field }),
+        (Some(_), None) => Compared::Ours,
+        (None, None) => Compared::Untold,
     }
-    match paid.amount {
-        Some(amount) if amount == order.amount => Compared::Ours,
-        Some(amount) => Compared::NotOurs(format!("paid {} fen, ordered {} fen", amount.get(), order.amount.get())),
-        None => Compared::Untold,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn only_a_payee_that_differs_beside_the_right_amount_may_be_taken() {
+        let fen = |fen| Fen::new(fen).unwrap();
+        let compared = |amount: Option<i64>, foreign: Option<&str>| {
+            let paid = PaidTrade {
+                trade_no: TradeNo::parse("42").unwrap(),
+                amount: amount.map(fen),
+                payer_amount: None,
+                paid_at: Timestamp::from_secs(1),
+                foreign: foreign.map(str::to_owned),
+            };
+            compare(fen(1999), &paid)
+        };
+        let other = || Compared::NotOurs(Mismatch::Amount { paid: fen(1), ordered: fen(1999) });
+        let field = || "mchid".to_owned();
+        assert_eq!(compared(Some(1999), None), Compared::Ours);
+        assert_eq!(compared(Some(1), None), other());
+        assert_eq!(compared(Some(1), Some("mchid")), other());
+        assert_eq!(compared(Some(1999), Some("mchid")), Compared::NotOurs(Mismatch::Foreign { field: field() }));
+        assert_eq!(compared(None, Some("mchid")), Compared::NotOurs(Mismatch::ForeignWithoutAmount { field: field() }));
+        assert_eq!(compared(None, None), Compared::Untold);
     }
 }

@@ -9,7 +9,6 @@ use super::{StepError, Steps, budget::Permit, registry::Channel};
 use crate::{
     domain::{
         attempt::Frozen,
-        event::{MerchantEvent, RefundNews},
         id::RefundId,
         refund::{HAD_FAILED, Refund, RefundEvent, RefundMoved, RefundState, RefundStep, ask_again_in},
         time::Timestamp,
@@ -110,9 +109,9 @@ impl Steps {
     /// Writes a change of a refund, and what its merchant is told of it.
     async fn commit_refund(&self, moved: &RefundMoved, spacing: Duration) -> Result<RefundCommitted, StepError> {
         let refund = &moved.refund;
-        let order = if moved.is_news() { self.order(refund.order).await? } else { None };
-        let news = MerchantEvent::Refunded(RefundNews::of(refund));
-        let told = order.as_ref().map(|order| (order, &news));
+        let news = moved.news();
+        let order = if news.is_some() { self.order(refund.order).await? } else { None };
+        let told = order.as_ref().zip(news.as_ref());
         let done = self.store.commit_refund(RefundCommit { moved, spacing, told, at: self.now() }).await?;
         if done == RefundCommitted::Done && moved.is_news() {
             let status = refund.state.refund_status();

@@ -23,6 +23,8 @@ pub struct HistoryRow {
     /// The order's state after it.
     pub state: String,
     pub command: Option<CommandId>,
+    /// What a person said who decided something with it.
+    pub note: Option<String>,
     pub at: Timestamp,
 }
 
@@ -55,6 +57,7 @@ impl Store {
                     events: row.events.split(',').map(str::to_owned).collect(),
                     state: row.state,
                     command,
+                    note: row.note,
                     at: Timestamp::from_ms(row.at),
                 })
             })

@@ -3,8 +3,8 @@
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,
-    QuerySelect, QueryTrait, Select, Statement,
-    sea_query::{Expr, ExprTrait},
+    QuerySelect, QueryTrait, Select, Statement, UpdateMany,
+    sea_query::{Expr, ExprTrait, UpdateStatement},
 };
 
 use super::{
@@ -19,8 +19,8 @@ use super::{
 use crate::domain::{
     attempt::Attempt,
     event::MerchantEvent,
-    id::{CommandId, MerchantId, OrderId, OrderNo},
-    order::{Anomaly, Handled, Moved, Order, Write},
+    id::{AttemptNo, CommandId, MerchantId, OrderId, OrderNo},
+    order::{Anomaly, AnomalyKind, Decision, Handled, Moved, Order, Write},
     outcome::Outcome,
     time::Timestamp,
 };
@@ -117,6 +117,11 @@ impl Store {
         let guard = guard.into_query();
         let mut then = self.attempt_writes(moved);
         then.push((self.build(&order_events::Entity::insert(history(moved, outcome, at)).into_query()), Rows::One));
+        if let Some(decision) = &moved.decision {
+            then.push((self.build(&decided(moved.order.id, decision)), Rows::Any));
+        }
+        let again = moved.anomalies.iter().filter(|anomaly| anomaly.kind == AnomalyKind::Disputed);
+        then.extend(again.map(|anomaly| (self.build(&disputed_again(moved.order.id, anomaly, at)), Rows::Any)));
         if !moved.anomalies.is_empty() {
             let rows = moved.anomalies.iter().map(|anomaly| anomalies::ActiveModel {
                 id: NotSet,
@@ -215,7 +220,7 @@ fn unkept<'a>(met: &'a [Anomaly], kept: &'a [AnomalyRow]) -> impl Iterator<Item 
     met.iter().filter(move |anomaly| !is_kept(anomaly))
 }
 
-fn attempt_update(moved: &Moved, attempt: &Attempt, write: Write) -> sea_orm::sea_query::UpdateStatement {
+fn attempt_update(moved: &Moved, attempt: &Attempt, write: Write) -> UpdateStatement {
     let mut row = rows::attempt_changes(attempt);
     if write == Write::Reschedule {
         rows::query_changes(attempt, &mut row);
@@ -227,6 +232,34 @@ fn attempt_update(moved: &Moved, attempt: &Attempt, write: Write) -> sea_orm::se
         .into_query()
 }
 
+/// A person's decision about the dispute of an attempt.
+fn decided(order: OrderId, decision: &Decision) -> UpdateStatement {
+    let handled = anomalies::ActiveModel { handled: Set(decision.handled.as_str().to_owned()), ..Default::default() };
+    disputes_of(order, decision.attempt).set(handled).into_query()
+}
+
+/// One anomaly of a kind per attempt: one that a person decided gives its place to the next. What it said stands in the
+/// history, beside the decision.
+fn disputed_again(order: OrderId, anomaly: &Anomaly, at: Timestamp) -> UpdateStatement {
+    let anew = anomalies::ActiveModel {
+        detail: Set(anomaly.detail.clone()),
+        at: Set(at.ms()),
+        handled: Set(Handled::at_first(anomaly.kind).as_str().to_owned()),
+        ..Default::default()
+    };
+    disputes_of(order, anomaly.attempt)
+        .set(anew)
+        .filter(anomalies::Column::Handled.ne(Handled::Person.as_str()))
+        .into_query()
+}
+
+fn disputes_of(order: OrderId, attempt: AttemptNo) -> UpdateMany<anomalies::Entity> {
+    anomalies::Entity::update_many()
+        .filter(anomalies::Column::OrderId.eq(order.to_string()))
+        .filter(anomalies::Column::AttemptNo.eq(i32::from(attempt.get())))
+        .filter(anomalies::Column::Kind.eq(AnomalyKind::Disputed.as_str()))
+}
+
 fn history(moved: &Moved, outcome: Option<(CommandId, &Outcome)>, at: Timestamp) -> order_events::ActiveModel {
     let command = outcome.map(|(command, _)| command).or(moved.order.lease.map(|lease| lease.command));
     order_events::ActiveModel {
@@ -235,6 +268,7 @@ fn history(moved: &Moved, outcome: Option<(CommandId, &Outcome)>, at: Timestamp)
         events: Set(moved.events.join(",")),
         state: Set(moved.order.state.name().to_owned()),
         command_id: Set(command.map(|command| command.to_string())),
+        note: Set(moved.decision.as_ref().map(|decision| decision.note.clone())),
         at: Set(at.ms()),
     }
 }
@@ -242,8 +276,6 @@ fn history(moved: &Moved, outcome: Option<(CommandId, &Outcome)>, at: Timestamp)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{id::AttemptNo, order::AnomalyKind};
-
     #[test]
     fn another_payment_of_a_number_is_not_taken_for_a_repeat() {
         let met = |detail: &str| Anomaly {

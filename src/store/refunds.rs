@@ -21,7 +21,7 @@ use super::{
 };
 use crate::domain::{
     event::MerchantEvent,
-    id::{AttemptNo, MerchantId, OrderId, RefundId, RefundNo},
+    id::{AttemptNo, MerchantId, OrderId, RefundId, RefundNo, TradeNo},
     order::{AnomalyKind, Handled, Order},
     refund::{Initiator, Refund, RefundMoved, RefundState},
     time::Timestamp,
@@ -72,12 +72,22 @@ impl Store {
     /// Sets a part of a payment aside and inserts the refund that has it, in one transaction: the sum of a payment's refunds
     /// never passes what was paid, whatever races.
     pub async fn insert_refund(&self, new: &Refund) -> Result<RefundInserted, StoreError> {
+        self.insert_with(new, None).await
+    }
+
+    /// As [`Store::insert_refund`], for a refund that a person makes of this payment: its anomalies are noted as refunded in the
+    /// same transaction.
+    pub async fn insert_refund_by_hand(&self, new: &Refund, payment: &TradeNo) -> Result<RefundInserted, StoreError> {
+        self.insert_with(new, Some(self.refunded_by_hand(new, payment))).await
+    }
+
+    async fn insert_with(&self, new: &Refund, with: Option<Statement>) -> Result<RefundInserted, StoreError> {
         const ROUNDS: usize = 10;
         for _ in 0..ROUNDS {
             if let Some(found) = self.load_refund_by_no(new.merchant, &new.refund_no).await? {
                 return Ok(RefundInserted::Exists(Box::new(found)));
             }
-            match self.set_aside(new).await {
+            match self.set_aside(new, with.clone()).await {
                 Ok(true) => return Ok(RefundInserted::New),
                 Ok(false) => {
                     let (left, count) = self.left_of_payment(new).await?;
@@ -98,7 +108,7 @@ impl Store {
     }
 
     /// The part and its row, or neither. False: there is not so much left, or the payment has as many refunds as it may.
-    async fn set_aside(&self, new: &Refund) -> Result<bool, StoreError> {
+    async fn set_aside(&self, new: &Refund, with: Option<Statement>) -> Result<bool, StoreError> {
         let amount = new.amount.get();
         let reserve = attempts::Entity::update_many()
             .col_expr(attempts::Column::RefundReservedFen, Expr::col(attempts::Column::RefundReservedFen).add(amount))
@@ -109,7 +119,9 @@ impl Store {
             .filter(attempts::Column::RefundCount.lt(Refund::PER_PAYMENT_MAX))
             .into_query();
         let insert = Entity::insert(rows::new(new)).into_query();
-        self.run_if(self.build(&reserve), vec![(self.build(&insert), Rows::One)]).await
+        let mut then = vec![(self.build(&insert), Rows::One)];
+        then.extend(with.map(|with| (with, Rows::Any)));
+        self.run_if(self.build(&reserve), then).await
     }
 
     /// What is left of a refund's payment, in fen, and how many refunds have a part of it.
@@ -214,6 +226,22 @@ impl Store {
         }
     }
 
+    /// Of a payment's anomalies those that were decided to stay, or left to a person. One about another payment of the same
+    /// number is not given back by this refund.
+    fn refunded_by_hand(&self, new: &Refund, payment: &TradeNo) -> Statement {
+        use anomalies::Column;
+        let refunded =
+            anomalies::ActiveModel { handled: Set(Handled::Refunded.as_str().to_owned()), ..Default::default() };
+        let update = anomalies::Entity::update_many()
+            .set(refunded)
+            .filter(Column::OrderId.eq(new.order.to_string()))
+            .filter(Column::AttemptNo.eq(i32::from(new.attempt.get())))
+            .filter(Column::Detail.is_in([AnomalyKind::of_payment(payment), AnomalyKind::of_payment_let_go(payment)]))
+            // A closed number's was kept because the anomaly beside it counts.
+            .filter(unexpected(&[Handled::Kept, Handled::Person], &[Handled::Person]));
+        self.build(&update.into_query())
+    }
+
     /// A refund that failed leaves its part of unexpected money where it is: a person's, when the anomaly was noted as refunded
     /// on the strength of it. One by policy takes it there before it was noted, too; after one by the merchant the policy goes on.
     fn failed_to_give_back(&self, moved: &RefundMoved) -> Option<Statement> {
@@ -232,11 +260,7 @@ impl Store {
             .set(to_person)
             .filter(anomalies::Column::OrderId.eq(refund.order.to_string()))
             .filter(anomalies::Column::AttemptNo.eq(i32::from(refund.attempt.get())))
-            .filter(
-                anomalies::Column::Kind
-                    .is_in([AnomalyKind::LatePayment, AnomalyKind::SecondPayment].map(AnomalyKind::as_str)),
-            )
-            .filter(anomalies::Column::Handled.is_in(relied_on.iter().map(|handled| handled.as_str())));
+            .filter(unexpected(relied_on, &[Handled::Refunded]));
         Some(self.build(&update.into_query()))
     }
 
@@ -336,6 +360,17 @@ impl Store {
         self.execute(self.build(&update.into_query())).await?;
         Ok(())
     }
+}
+
+/// Anomalies that are money of the order which it did not wait for: late and second payments handled as the first list says,
+/// payments of closed numbers as the second says.
+fn unexpected(money: &[Handled], closed_number: &[Handled]) -> Condition {
+    use anomalies::Column;
+    let kinds = [AnomalyKind::LatePayment, AnomalyKind::SecondPayment].map(AnomalyKind::as_str);
+    let handled = |by: &[Handled]| Column::Handled.is_in(by.iter().map(|handled| handled.as_str()));
+    Condition::any().add(Condition::all().add(Column::Kind.is_in(kinds)).add(handled(money))).add(
+        Condition::all().add(Column::Kind.eq(AnomalyKind::ClosedNumberPaid.as_str())).add(handled(closed_number)),
+    )
 }
 
 fn payment(order: OrderId, no: AttemptNo) -> Condition {

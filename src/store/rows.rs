@@ -9,7 +9,7 @@ use super::{
     error::StoreError,
 };
 use crate::domain::{
-    attempt::{Attempt, AttemptState, Frozen, Payment, Retirement, Ticket},
+    attempt::{Attempt, AttemptState, Dispute, Frozen, Mismatch, Payment, Retirement, Ticket},
     id::{AccountId, AppId, AttemptNo, CommandId, KeyId, MerchantId, MiniProgramId, OrderId, OrderNo, TradeNo},
     money::{Fen, Sum},
     order::{Lease, Order, OrderState},
@@ -144,6 +144,11 @@ fn order_with(row: orders::Model, attempts: Vec<Attempt>) -> Read<Order> {
 
 fn attempt(row: attempts::Model) -> Read<Attempt> {
     let trade_no = row.trade_no.map(TradeNo::parse).transpose().at("trade_no")?;
+    let payer_amount = || row.payer_amount_fen.map(Sum::new).transpose().at("payer_amount_fen");
+    let dispute = |what: Option<String>| {
+        let what = what.as_deref().and_then(Mismatch::parse).at("dispute")?;
+        Ok(Dispute { what, payer_amount: payer_amount()?, paid_at: moment(row.paid_at) })
+    };
     let state = match row.state.as_str() {
         "sent" => AttemptState::Sent,
         "open" => AttemptState::Open {
@@ -156,11 +161,12 @@ fn attempt(row: attempts::Model) -> Read<Attempt> {
         "paid" => AttemptState::Paid {
             payment: Payment {
                 trade_no: trade_no.at("trade_no")?,
-                payer_amount: row.payer_amount_fen.map(Sum::new).transpose().at("payer_amount_fen")?,
+                payer_amount: payer_amount()?,
                 paid_at: moment(row.paid_at).at("paid_at")?,
             },
         },
-        "disputed" => AttemptState::Disputed { trade_no: trade_no.at("trade_no")?, what: row.dispute.at("dispute")? },
+        "disputed" => AttemptState::Disputed { trade_no: trade_no.at("trade_no")?, dispute: dispute(row.dispute)? },
+        "let_go" => AttemptState::LetGo { trade_no: trade_no.at("trade_no")?, dispute: dispute(row.dispute)? },
         _ => return Err(Column("state")),
     };
     Ok(Attempt {
@@ -265,9 +271,11 @@ pub(in crate::store) fn attempt_changes(attempt: &Attempt) -> attempts::ActiveMo
             row.payer_amount_fen = Set(payment.payer_amount.map(Sum::get));
             row.paid_at = Set(Some(payment.paid_at.ms()));
         }
-        AttemptState::Disputed { trade_no, what } => {
+        AttemptState::Disputed { trade_no, dispute } | AttemptState::LetGo { trade_no, dispute } => {
             row.trade_no = Set(Some(trade_no.to_string()));
-            row.dispute = Set(Some(what.clone()));
+            row.dispute = Set(Some(dispute.what.to_string()));
+            row.payer_amount_fen = Set(dispute.payer_amount.map(Sum::get));
+            row.paid_at = Set(dispute.paid_at.map(Timestamp::ms));
         }
     }
     row

@@ -1,8 +1,10 @@
 //! The one door through which an order changes.
 
-use super::{Anomaly, AnomalyKind, Lease, Moved, NotAllowed, Order, OrderEvent, OrderState, Step, Write};
+use super::{
+    Anomaly, AnomalyKind, Decision, Handled, Lease, Moved, NotAllowed, Order, OrderEvent, OrderState, Step, Write,
+};
 use crate::domain::{
-    attempt::{Attempt, AttemptState, Retirement, ask_again_in},
+    attempt::{Attempt, AttemptState, NotTakeable, Payment, Retirement, ask_again_in},
     id::AttemptNo,
     time::Timestamp,
 };
@@ -17,6 +19,7 @@ impl Order {
         let mut next = self.clone();
         let mut changed = Vec::new();
         let mut anomalies = Vec::new();
+        let mut decision = None;
 
         match event {
             OrderEvent::LeaseTaken { command, until } => {
@@ -109,7 +112,7 @@ impl Order {
             OrderEvent::AttemptRetired { attempt, how } => {
                 let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
                 match row.state {
-                    AttemptState::Retired { .. } => return Ok(Step::AlreadyThere),
+                    AttemptState::Retired { .. } | AttemptState::LetGo { .. } => return Ok(Step::AlreadyThere),
                     // Paid is absorbing, and a dispute waits for a person: neither is undone by a late "closed".
                     AttemptState::Paid { .. } | AttemptState::Disputed { .. } => return refuse("the number was paid"),
                     AttemptState::Sent | AttemptState::Open { .. } => {}
@@ -126,7 +129,7 @@ impl Order {
             }
             OrderEvent::PaymentConfirmed { attempt, payment } => {
                 let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
-                let detail = AnomalyKind::of_payment(&payment.trade_no);
+                let mut detail = AnomalyKind::of_payment(&payment.trade_no);
                 match &row.state {
                     AttemptState::Paid { payment: known } if known.trade_no == payment.trade_no => {
                         return Ok(Step::AlreadyThere);
@@ -134,39 +137,33 @@ impl Order {
                     // One number, two payments: the first stays, the second needs an eye.
                     AttemptState::Paid { .. } => {
                         anomalies.push(Anomaly { attempt, kind: AnomalyKind::SecondPayment, detail });
-                        return moved(self, next, name, changed, anomalies);
+                        return Ok(Step::Moved(moved(self, next, name, changed, anomalies)));
                     }
                     AttemptState::Disputed { trade_no, .. } if *trade_no == payment.trade_no => {
                         return refuse("a disputed payment waits for a person");
                     }
                     AttemptState::Disputed { .. } => {
                         anomalies.push(Anomaly { attempt, kind: AnomalyKind::SecondPayment, detail });
-                        return moved(self, next, name, changed, anomalies);
+                        return Ok(Step::Moved(moved(self, next, name, changed, anomalies)));
                     }
-                    AttemptState::Retired { .. } => {
+                    AttemptState::Retired { .. } | AttemptState::LetGo { .. } => {
+                        if matches!(&row.state, AttemptState::LetGo { trade_no, .. } if *trade_no == payment.trade_no) {
+                            detail = AnomalyKind::of_payment_let_go(&payment.trade_no);
+                        }
                         anomalies.push(Anomaly { attempt, kind: AnomalyKind::ClosedNumberPaid, detail: detail.clone() })
                     }
                     AttemptState::Sent | AttemptState::Open { .. } => {}
                 }
-                row.settle(AttemptState::Paid { payment });
-                changed.push((attempt, Write::Reschedule));
-                match self.state {
-                    OrderState::Paid { .. } => {
-                        anomalies.push(Anomaly { attempt, kind: AnomalyKind::SecondPayment, detail });
-                    }
-                    OrderState::Closed { .. } => {
-                        anomalies.push(Anomaly { attempt, kind: AnomalyKind::LatePayment, detail });
-                        next.state = OrderState::Paid { by: attempt };
-                    }
-                    OrderState::Waiting | OrderState::Open => next.state = OrderState::Paid { by: attempt },
-                }
-                next.ask_open_numbers_at_once(now, &mut changed);
+                next.pay(attempt, payment, detail, now, &mut changed, &mut anomalies);
             }
-            OrderEvent::PaymentDisputed { attempt, trade_no, what } => {
+            OrderEvent::PaymentDisputed { attempt, trade_no, dispute } => {
                 let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
-                anomalies.push(Anomaly { attempt, kind: AnomalyKind::Disputed, detail: what.clone() });
+                anomalies.push(Anomaly { attempt, kind: AnomalyKind::Disputed, detail: dispute.what.to_string() });
                 match &row.state {
-                    AttemptState::Disputed { trade_no: known, .. } if *known == trade_no => {
+                    // What a person decided is not undone by the wallet saying it again; another trade is another matter.
+                    AttemptState::Disputed { trade_no: known, .. } | AttemptState::LetGo { trade_no: known, .. }
+                        if *known == trade_no =>
+                    {
                         return Ok(Step::AlreadyThere);
                     }
                     AttemptState::Paid { payment } if payment.trade_no == trade_no => {
@@ -174,16 +171,50 @@ impl Order {
                     }
                     // Further money under the same number: the first decides the number, this one needs an eye.
                     AttemptState::Disputed { .. } | AttemptState::Paid { .. } => {
-                        return moved(self, next, name, changed, anomalies);
+                        return Ok(Step::Moved(moved(self, next, name, changed, anomalies)));
                     }
-                    AttemptState::Sent | AttemptState::Open { .. } | AttemptState::Retired { .. } => {}
+                    AttemptState::Sent
+                    | AttemptState::Open { .. }
+                    | AttemptState::Retired { .. }
+                    | AttemptState::LetGo { .. } => {}
                 }
-                row.settle(AttemptState::Disputed { trade_no, what });
+                row.settle(AttemptState::Disputed { trade_no, dispute });
                 changed.push((attempt, Write::Reschedule));
                 next.ask_open_numbers_at_once(now, &mut changed);
                 if next.state == OrderState::Open && next.payable_attempt().is_none() {
                     next.state = OrderState::Waiting;
                 }
+            }
+            OrderEvent::DisputeTaken { attempt, note } => {
+                let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
+                let (trade_no, dispute) = match &row.state {
+                    AttemptState::Paid { .. } => return Ok(Step::AlreadyThere),
+                    AttemptState::Disputed { trade_no, dispute } => (trade_no, dispute),
+                    _ => return refuse("nothing of it is disputed"),
+                };
+                let payment = match dispute.taken(trade_no) {
+                    Ok(payment) => payment,
+                    Err(NotTakeable::Amount) => return refuse("another amount was paid"),
+                    Err(NotTakeable::Unknown) => return refuse("the amount that was paid is not known"),
+                    Err(NotTakeable::Currency) => return refuse("it was paid in another currency"),
+                };
+                let detail = AnomalyKind::of_payment(&payment.trade_no);
+                next.pay(attempt, payment, detail, now, &mut changed, &mut anomalies);
+                decision = Some(Decision { attempt, handled: Handled::Kept, note });
+            }
+            OrderEvent::DisputeLetGo { attempt, note } => {
+                let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
+                let let_go = match &row.state {
+                    AttemptState::LetGo { .. } => return Ok(Step::AlreadyThere),
+                    AttemptState::Disputed { trade_no, dispute } => {
+                        AttemptState::LetGo { trade_no: trade_no.clone(), dispute: dispute.clone() }
+                    }
+                    _ => return refuse("nothing of it is disputed"),
+                };
+                row.settle(let_go);
+                changed.push((attempt, Write::Reschedule));
+                next.close_if_wanted(now);
+                decision = Some(Decision { attempt, handled: Handled::LetGo, note });
             }
             OrderEvent::LinksRevoked { key } => {
                 let Some(generation) = self.link_generation.checked_add(1) else {
@@ -214,7 +245,37 @@ impl Order {
             },
         }
 
-        moved(self, next, name, changed, anomalies)
+        let mut moved = moved(self, next, name, changed, anomalies);
+        moved.decision = decision;
+        Ok(Step::Moved(moved))
+    }
+
+    /// A payment settles its number, and the order unless it was paid before. Beside one that was, or after a close, it is an
+    /// anomaly of this detail.
+    fn pay(
+        &mut self,
+        attempt: AttemptNo,
+        payment: Payment,
+        detail: String,
+        now: Timestamp,
+        changed: &mut Vec<(AttemptNo, Write)>,
+        anomalies: &mut Vec<Anomaly>,
+    ) {
+        if let Some(row) = self.attempt_mut(attempt) {
+            row.settle(AttemptState::Paid { payment });
+        }
+        changed.push((attempt, Write::Reschedule));
+        match self.state {
+            OrderState::Paid { .. } => {
+                anomalies.push(Anomaly { attempt, kind: AnomalyKind::SecondPayment, detail });
+            }
+            OrderState::Closed { .. } => {
+                anomalies.push(Anomaly { attempt, kind: AnomalyKind::LatePayment, detail });
+                self.state = OrderState::Paid { by: attempt };
+            }
+            OrderState::Waiting | OrderState::Open => self.state = OrderState::Paid { by: attempt },
+        }
+        self.ask_open_numbers_at_once(now, changed);
     }
 
     /// The commit that retires the last number of an order that its merchant closes is also the one that closes it.
@@ -250,14 +311,15 @@ fn moved(
     event: &'static str,
     attempts: Vec<(AttemptNo, Write)>,
     anomalies: Vec<Anomaly>,
-) -> Result<Step, NotAllowed> {
+) -> Box<Moved> {
     order.version = from.version + 1;
-    Ok(Step::Moved(Box::new(Moved {
+    Box::new(Moved {
         order,
         from_state: from.state.name(),
         from_version: from.version,
         events: vec![event],
         attempts,
         anomalies,
-    })))
+        decision: None,
+    })
 }

@@ -7,7 +7,7 @@ pub(in crate::domain) mod table;
 use std::time::Duration;
 
 use super::{
-    attempt::{Attempt, AttemptState, Payment, Retirement, Ticket},
+    attempt::{Attempt, AttemptState, Dispute, Payment, Retirement, Ticket},
     id::{AttemptNo, CommandId, KeyId, MerchantId, MiniProgramId, OrderId, OrderNo, OutTradeNo, TradeNo},
     money::Fen,
     payinfo::PayInfo,
@@ -118,7 +118,11 @@ pub enum OrderEvent {
     /// The wallet confirmed a payment of the order's amount to the order's payee.
     PaymentConfirmed { attempt: AttemptNo, payment: Payment },
     /// The wallet confirmed a payment that is not this order's.
-    PaymentDisputed { attempt: AttemptNo, trade_no: TradeNo, what: String },
+    PaymentDisputed { attempt: AttemptNo, trade_no: TradeNo, dispute: Dispute },
+    /// A person took a disputed payment for the order's: it is one of the order's amount. The note says who and why.
+    DisputeTaken { attempt: AttemptNo, note: String },
+    /// A person decided that a disputed payment is not the order's, and what became of it: the order goes on without it.
+    DisputeLetGo { attempt: AttemptNo, note: String },
     /// Every link given out so far stops working.
     LinksRevoked { key: KeyId },
     /// Its merchant wants it closed: at once when nothing may be payable, else when every number is retired. Paid wins.
@@ -143,6 +147,8 @@ impl OrderEvent {
             Self::Asked { .. } => "asked",
             Self::PaymentConfirmed { .. } => "payment_confirmed",
             Self::PaymentDisputed { .. } => "payment_disputed",
+            Self::DisputeTaken { .. } => "dispute_taken",
+            Self::DisputeLetGo { .. } => "dispute_let_go",
             Self::LinksRevoked { .. } => "links_revoked",
             Self::CloseRequested => "close_requested",
             Self::Closed => "closed",
@@ -166,7 +172,7 @@ pub enum AnomalyKind {
     SecondPayment,
     /// Paid with another amount or payee.
     Disputed,
-    /// A number that the wallet had called closed was paid.
+    /// A number that the wallet had called closed, or of which a person had let money go, was paid.
     ClosedNumberPaid,
     /// Alipay made a second trade of one number.
     SecondTicket,
@@ -176,6 +182,11 @@ impl AnomalyKind {
     /// The detail of an anomaly that is a payment.
     pub fn of_payment(trade_no: &TradeNo) -> String {
         format!("trade_no {trade_no}")
+    }
+
+    /// ... of one that a person had let go. It may have gone back already, so no policy decides about it.
+    pub fn of_payment_let_go(trade_no: &TradeNo) -> String {
+        format!("trade_no {trade_no}, which was let go")
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -206,10 +217,12 @@ pub enum Handled {
     Refunded,
     /// Nothing but a person decides.
     Person,
+    /// A person decided that it is not the order's.
+    LetGo,
 }
 
 impl Handled {
-    pub const ALL: [Self; 4] = [Self::Due, Self::Kept, Self::Refunded, Self::Person];
+    pub const ALL: [Self; 5] = [Self::Due, Self::Kept, Self::Refunded, Self::Person, Self::LetGo];
 
     /// The name in columns and logs.
     pub const fn as_str(self) -> &'static str {
@@ -218,6 +231,7 @@ impl Handled {
             Self::Kept => "kept",
             Self::Refunded => "refunded",
             Self::Person => "person",
+            Self::LetGo => "let_go",
         }
     }
 
@@ -232,6 +246,16 @@ impl Handled {
             AnomalyKind::Disputed | AnomalyKind::SecondTicket => Self::Person,
         }
     }
+}
+
+/// What a person decided about a disputed payment, written with the change that it makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub attempt: AttemptNo,
+    /// What became of the attempt's anomaly of kind [`AnomalyKind::Disputed`].
+    pub handled: Handled,
+    /// Who decided and why, for the order's history.
+    pub note: String,
 }
 
 /// How much of an attempt a change writes. A larger one includes the smaller.
@@ -256,6 +280,7 @@ pub struct Moved {
     /// The attempts to write.
     pub attempts: Vec<(AttemptNo, Write)>,
     pub anomalies: Vec<Anomaly>,
+    pub decision: Option<Decision>,
 }
 
 impl Moved {
@@ -272,6 +297,7 @@ impl Moved {
                     }
                 }
                 self.anomalies.extend(next.anomalies);
+                self.decision = next.decision.or(self.decision);
                 let version = self.order.version;
                 self.order = next.order;
                 self.order.version = version;

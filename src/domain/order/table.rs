@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    attempt::Frozen,
+    attempt::{Frozen, Mismatch},
     id::{AccountId, AppId},
     money::Sum,
     payer::{Payer, PayerKind},
@@ -93,8 +93,32 @@ fn paid_otherwise(attempt: AttemptNo) -> OrderEvent {
     OrderEvent::PaymentConfirmed { attempt, payment: Payment { trade_no, payer_amount: None, paid_at: NOW } }
 }
 
+/// Of the order's amount, to another payee.
 fn disputed(attempt: AttemptNo) -> OrderEvent {
-    OrderEvent::PaymentDisputed { attempt, trade_no: TradeNo::parse("42").unwrap(), what: "amount".into() }
+    disputed_as(attempt, "42", foreign())
+}
+
+fn disputed_as(attempt: AttemptNo, trade_no: &str, what: Mismatch) -> OrderEvent {
+    let dispute = Dispute { what, payer_amount: None, paid_at: Some(NOW) };
+    OrderEvent::PaymentDisputed { attempt, trade_no: TradeNo::parse(trade_no).unwrap(), dispute }
+}
+
+fn foreign() -> Mismatch {
+    Mismatch::Foreign { field: "mchid".into() }
+}
+
+/// Another trade of the number, with another amount.
+fn disputed_otherwise(attempt: AttemptNo) -> OrderEvent {
+    let what = Mismatch::Amount { paid: Fen::new(1).unwrap(), ordered: Fen::new(1999).unwrap() };
+    disputed_as(attempt, "43", what)
+}
+
+fn taken(attempt: AttemptNo) -> OrderEvent {
+    OrderEvent::DisputeTaken { attempt, note: "王: it is ours".into() }
+}
+
+fn let_go(attempt: AttemptNo) -> OrderEvent {
+    OrderEvent::DisputeLetGo { attempt, note: "王: given back".into() }
 }
 
 fn after(events: impl IntoIterator<Item = OrderEvent>) -> Order {
@@ -114,14 +138,24 @@ fn states() -> Vec<(&'static str, Order)> {
         ("waiting", order()),
         ("waiting, 1 closed", after([started(ONE), closed(ONE)])),
         ("waiting, 1 disputed", after([started(ONE), disputed(ONE)])),
+        ("waiting, 1 disputed by amount", after([started(ONE), disputed_otherwise(ONE)])),
+        ("waiting, 1 let go", after([started(ONE), disputed(ONE), let_go(ONE)])),
+        ("waiting, closing, 1 disputed", after([started(ONE), disputed(ONE), OrderEvent::CloseRequested])),
         ("open, 1 sent", after([started(ONE)])),
         ("open, 1 ticket", after([started(ONE), ticket(ONE)])),
         ("open, 1 closed, 2 sent", after([started(ONE), closed(ONE), started(two())])),
+        ("open, 1 let go, 2 sent", after([started(ONE), disputed(ONE), let_go(ONE), started(two())])),
         ("open, closing", after([started(ONE), OrderEvent::CloseRequested])),
         ("paid by 1", after([started(ONE), paid(ONE)])),
         ("paid by 1, 2 ticket", after([started(ONE), closed(ONE), started(two()), ticket(two()), paid(ONE)])),
+        (
+            "paid by 2, 1 disputed",
+            after([started(ONE), closed(ONE), started(two()), ticket(two()), disputed(ONE), paid(two())]),
+        ),
         ("closed", after([OrderEvent::Closed])),
         ("closed, 1 closed", after([started(ONE), closed(ONE), OrderEvent::Closed])),
+        ("closed, 1 disputed", after([started(ONE), closed(ONE), OrderEvent::Closed, disputed(ONE)])),
+        ("closed, 1 let go", after([started(ONE), disputed(ONE), let_go(ONE), OrderEvent::Closed])),
     ]
 }
 
@@ -145,6 +179,9 @@ fn events(order: &Order) -> Vec<OrderEvent> {
         OrderEvent::Closed,
         OrderEvent::CloseRequested,
         paid_otherwise(ONE),
+        disputed_otherwise(ONE),
+        taken(ONE),
+        let_go(ONE),
     ]
 }
 
@@ -159,6 +196,8 @@ fn events_about_two() -> Vec<OrderEvent> {
         OrderEvent::Asked { attempt: two() },
         paid(two()),
         disputed(two()),
+        taken(two()),
+        let_go(two()),
     ]
 }
 
@@ -171,12 +210,16 @@ fn cell(order: &Order, event: OrderEvent) -> String {
             for anomaly in &moved.anomalies {
                 write!(text, " !{}", anomaly.kind.as_str()).unwrap();
             }
+            if let Some(decision) = &moved.decision {
+                write!(text, " ({})", decision.handled.as_str()).unwrap();
+            }
             text
         }
     }
 }
 
-/// `-` not allowed, `=` a repeat, else the state it moves to; `!` an anomaly for a person's or a policy's eye.
+/// `-` not allowed, `=` a repeat, else the state it moves to; `!` an anomaly for a person's or a policy's eye, `()` what became of
+/// the dispute's anomaly.
 #[test]
 fn every_state_meets_every_event() {
     let mut table = String::new();
@@ -209,6 +252,8 @@ fn unexpected_money_meets_its_merchants_policy() {
     let late = after([started(ONE), closed(ONE), OrderEvent::Closed, paid(ONE)]);
     let second = after([started(ONE), closed(ONE), started(two()), paid(two()), paid(ONE)]);
     let only = after([started(ONE), closed(ONE), paid(ONE)]);
+    let taken_beside = after([started(ONE), closed(ONE), started(two()), paid(two()), disputed(ONE), taken(ONE)]);
+    let confirmed = after([started(ONE), disputed_as(ONE, "42001", foreign()), let_go(ONE), paid(ONE)]);
     let disputed = after([started(ONE), disputed(ONE)]);
     let (its_own, another) = ("trade_no 42001", "trade_no 4299");
     for (order, kind, detail, wanted) in [
@@ -220,10 +265,42 @@ fn unexpected_money_meets_its_merchants_policy() {
         // Two payments under one number: a refund would give back the first.
         (&late, AnomalyKind::SecondPayment, another, [Handled::Person; 3]),
         (&disputed, AnomalyKind::Disputed, "amount", [Handled::Person; 3]),
+        // Taken, it is money like any other; confirmed after it was let go, it may have gone back by hand.
+        (
+            &taken_beside,
+            AnomalyKind::SecondPayment,
+            "trade_no 42",
+            [Handled::Refunded, Handled::Kept, Handled::Refunded],
+        ),
+        (&confirmed, AnomalyKind::ClosedNumberPaid, "trade_no 42001, which was let go", [Handled::Person; 3]),
     ] {
         let decided = [MoneyPolicies::default(), keep, refund].map(|policy| policy.decide(order, ONE, kind, detail));
         assert_eq!(decided, wanted, "{kind:?} {detail}");
     }
+}
+
+#[test]
+fn what_was_let_go_and_is_confirmed_after_all_is_money_and_a_persons() {
+    let let_it_go = |trade_no: &str| after([started(ONE), disputed_as(ONE, trade_no, foreign()), let_go(ONE)]);
+    for (trade_no, detail) in [("42001", "trade_no 42001, which was let go"), ("42", "trade_no 42001")] {
+        let Step::Moved(moved) = let_it_go(trade_no).apply(paid(ONE), NOW).unwrap() else {
+            panic!("money moves an order")
+        };
+        assert_eq!(moved.order.state, OrderState::Paid { by: ONE });
+        let anomaly = Anomaly { attempt: ONE, kind: AnomalyKind::ClosedNumberPaid, detail: detail.into() };
+        assert_eq!(moved.anomalies, [anomaly]);
+    }
+}
+
+#[test]
+fn a_payment_that_is_taken_is_the_wallets_with_its_time() {
+    let later = NOW.plus(Duration::from_secs(9));
+    let before = after([started(ONE), disputed(ONE)]);
+    let Step::Moved(moved) = before.apply(taken(ONE), later).unwrap() else { panic!("it is taken") };
+    let payment = Payment { trade_no: TradeNo::parse("42").unwrap(), payer_amount: None, paid_at: NOW };
+    assert_eq!(moved.order.attempt(ONE).unwrap().state, AttemptState::Paid { payment });
+    let decision = Decision { attempt: ONE, handled: Handled::Kept, note: "王: it is ours".into() };
+    assert_eq!((moved.decision, moved.anomalies), (Some(decision), vec![]));
 }
 
 #[test]
@@ -285,7 +362,7 @@ fn number_is(order: &Order, no: AttemptNo, state: &str) -> bool {
 }
 
 fn any_event() -> impl Strategy<Value = usize> {
-    0..15usize
+    0..19usize
 }
 
 proptest! {
@@ -306,15 +383,25 @@ proptest! {
                 9 => OrderEvent::Asked { attempt: about },
                 10 => paid(about),
                 11 => disputed(about),
+                15 => paid_otherwise(about),
+                16 => disputed_otherwise(about),
+                17 => taken(about),
+                18 => let_go(about),
                 other if now.next_attempt_no().is_some() => events(&now)[other].clone(),
                 _ => continue,
             };
             let was_paid = is_paid(&now);
-            let is_payment = matches!(event, OrderEvent::PaymentConfirmed { .. });
+            let is_payment = matches!(event, OrderEvent::PaymentConfirmed { .. } | OrderEvent::DisputeTaken { .. });
+            let is_decision = matches!(event, OrderEvent::DisputeTaken { .. } | OrderEvent::DisputeLetGo { .. });
+            let was_disputed = number_is(&now, about, "disputed") && now.attempt(about).is_some();
             match now.apply(event, NOW) {
                 Ok(Step::Moved(moved)) => {
                     prop_assert_eq!(moved.order.version, now.version + 1);
                     prop_assert_eq!((moved.from_version, moved.from_state), (now.version, now.state.name()));
+                    // Nothing but a person's decision, with its note, ends a dispute.
+                    prop_assert_eq!(moved.decision.is_some(), is_decision);
+                    let still = number_is(&moved.order, about, "disputed");
+                    prop_assert!(!was_disputed || still != is_decision);
                     if is_payment {
                         // It settles the order, or a person is told of it; nothing third.
                         prop_assert!(is_paid(&moved.order) || !moved.anomalies.is_empty());
@@ -328,7 +415,7 @@ proptest! {
                 }
                 Ok(Step::AlreadyThere) => {}
                 // A confirmed payment is refused only where a person decides already.
-                Err(_) if is_payment => prop_assert!(number_is(&now, about, "disputed")),
+                Err(_) if is_payment && !is_decision => prop_assert!(number_is(&now, about, "disputed")),
                 Err(_) => {}
             }
             prop_assert!(now.attempts.iter().filter(|attempt| attempt.may_be_payable()).count() <= 1);

@@ -87,6 +87,7 @@ fn events(refund: &Refund) -> Vec<(&'static str, RefundEvent)> {
         ("given up", given_up()),
         ("undelivered", RefundEvent::Undelivered { wallet_refund_no: None }),
         ("look wanted", RefundEvent::LookWanted),
+        ("cancelled", RefundEvent::Cancelled),
     ]
 }
 
@@ -270,6 +271,45 @@ fn sends_that_surely_made_nothing_cost_no_patience() {
 }
 
 #[test]
+fn a_refund_is_cancelled_only_while_no_send_can_have_arrived() {
+    for (what, may) in [
+        (after([]), true),
+        (after([sent(), send_refused(1)]), true),
+        (after([sent()]), false),
+        (after([sent(), denied(1)]), false),
+        (after([sent(), sent(), send_refused(2)]), false),
+        (after([sent(), RefundEvent::Known { hint: None }, send_refused(1)]), false),
+        (after([sent(), accepted()]), false),
+        (after([sent(), undelivered()]), false),
+        (after([sent(), given_up()]), false),
+        (after([sent(), paid_back()]), false),
+    ] {
+        let RefundStep::Moved(moved) = what.apply(RefundEvent::Cancelled, NOW) else {
+            assert!(!may, "{what:?}");
+            continue;
+        };
+        assert!(may, "{what:?}");
+        assert_eq!(moved.refund.state, RefundState::Failed { why: "cancelled".into() });
+        assert_eq!((moved.shift, moved.refund.next_at), (Shift { reserved: -700, refunded: 0 }, None));
+        assert!(matches!(moved.news(), Some(MerchantEvent::Refunded(news)) if news.status == "FAIL"));
+        // Nothing is sent of it any more.
+        assert!(matches!(moved.refund.apply(sent(), NOW), RefundStep::AlreadyThere));
+    }
+}
+
+#[test]
+fn refunds_by_hand_are_numbered_after_the_policys() {
+    let payment = refund(1).out_trade_no();
+    let with = |no: RefundNo| Refund { refund_no: no, ..refund(1) };
+    let mut made = vec![with(Refund::system_no(payment).unwrap())];
+    for n in ["2", "3", "4"] {
+        let next = Refund::next_by_hand(payment, &made).unwrap();
+        assert_eq!(next.as_str(), format!("SYS-{payment}-{n}"));
+        made.push(with(next));
+    }
+}
+
+#[test]
 fn the_bytes_are_frozen_once() {
     let other = RefundEvent::SendRecorded { frozen: Frozen { body: "other".into(), notify_url: String::new() } };
     assert_eq!(after([sent(), other]).frozen.unwrap().body, "{}");
@@ -288,7 +328,7 @@ proptest! {
     #[test]
     fn the_sums_never_pass_what_was_paid(
         amounts in prop::collection::vec(1i64..900, 1..6),
-        happens in prop::collection::vec((0usize..6, 0usize..12), 0..80),
+        happens in prop::collection::vec((0usize..6, 0usize..13), 0..80),
     ) {
         const PAID: i64 = 1999;
         let (mut reserved, mut refunded) = (0, 0);

@@ -74,9 +74,8 @@ impl Payee {
             found.filter(|found| !found.is_empty() && *found != wanted).map(|_| name.to_owned())
         };
         let currency = t.amount.as_ref().and_then(|amount| amount.currency.as_deref());
-        of_mode
-            .or_else(|| other("currency", currency, "CNY"))
-            .or_else(|| other("trade_type", t.trade_type.as_deref(), "JSAPI"))
+        // The currency first: without it an amount says nothing.
+        other("currency", currency, "CNY").or(of_mode).or_else(|| other("trade_type", t.trade_type.as_deref(), "JSAPI"))
     }
 }
 

@@ -32,13 +32,22 @@ pub(super) fn payment(row: &BillRow, account: AccountId, known: Option<&KnownPay
         return Compared::OfOthers;
     }
     let wrong = |kind, repair| Some(found(kind, row, repair, describe(known), theirs.clone()));
-    let settled_here = matches!(known.state.as_str(), "paid" | "disputed");
-    let wrong = if known.amount_fen != row.amount.get() {
+    let same_trade = known.trade_no.as_deref() == Some(row.wallet_trade_no.as_str());
+    let settled_here = match known.state.as_str() {
+        "paid" | "disputed" => true,
+        // Another trade than the one that was let go is news.
+        "let_go" => same_trade,
+        _ => false,
+    };
+    let wrong = if settled_here && known.state == "let_go" {
+        // In no books of ours, and a person knows of it: not missing, whatever its amount is.
+        wrong(DiscrepancyKind::StatusDiffers, Repair::Person)
+    } else if known.amount_fen != row.amount.get() {
         // Not heard of yet, it becomes disputed when the wallet is asked.
         wrong(DiscrepancyKind::AmountDiffers, if settled_here { Repair::Person } else { Repair::AskPayment })
     } else if !settled_here {
         wrong(DiscrepancyKind::MissingHere, Repair::AskPayment)
-    } else if known.state == "disputed" || known.trade_no.as_deref() != Some(row.wallet_trade_no.as_str()) {
+    } else if known.state == "disputed" || !same_trade {
         wrong(DiscrepancyKind::StatusDiffers, Repair::Person)
     } else {
         None
@@ -133,9 +142,10 @@ const fn name(status: RefundStatus) -> &'static str {
 }
 
 fn describe(known: &KnownPayment) -> String {
+    let state = if known.state == "let_go" { "let go by a person, of" } else { known.state.as_str() };
     match (&known.trade_no, known.paid_at) {
-        (Some(trade_no), Some(at)) => format!("{} {} fen, {trade_no}, {}", known.state, known.amount_fen, at.rfc3339()),
-        _ => format!("{} {} fen", known.state, known.amount_fen),
+        (Some(trade_no), Some(at)) => format!("{state} {} fen, {trade_no}, {}", known.amount_fen, at.rfc3339()),
+        _ => format!("{state} {} fen", known.amount_fen),
     }
 }
 

@@ -77,8 +77,11 @@ impl Steps {
                 Repaired::Yes("the wallet confirms the payment, whatever its bill says".to_owned())
             }
             Some(AttemptState::Paid { .. }) => Repaired::Yes("the wallet says paid, and now it is".to_owned()),
-            Some(AttemptState::Disputed { what, .. }) => {
-                Repaired::Yes(format!("the payment is disputed and waits for a person: {what}"))
+            Some(AttemptState::Disputed { dispute, .. }) => {
+                Repaired::Yes(format!("the payment is disputed and waits for a person: {}", dispute.what))
+            }
+            Some(AttemptState::LetGo { dispute, .. }) => {
+                Repaired::Yes(format!("a person has let the payment go: {}", dispute.what))
             }
             _ => Repaired::No("the wallet says paid, and the order cannot take it: see its anomalies".to_owned()),
         })

@@ -1,5 +1,5 @@
 //! Table `anomalies`. Money that needs a person's or a policy's eye: one of a kind per attempt. `handled` is `due` (to the policy),
-//! `kept`, `refunded` or `person`.
+//! `kept`, `refunded`, `person` or `let_go`.
 
 use sea_orm::entity::prelude::*;
 

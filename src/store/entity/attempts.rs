@@ -1,6 +1,6 @@
 //! Table `attempts`. One try of an order at a wallet. The `query_*` columns are the scheduler's lease and the page's pull; the aggregate does not know them.
 //! The `refund*` columns are written by a refund's own transaction alone: what is set aside, what was paid back, how many hold a
-//! part, and when one was last sent.
+//! part, and when one was last sent. `payer_amount_fen` and `paid_at` are of what the wallet calls paid, disputed or not.
 
 use sea_orm::entity::prelude::*;
 

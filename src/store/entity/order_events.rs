@@ -1,4 +1,5 @@
-//! Table `order_events`. The history: one row per commit, its events in order, joined by commas.
+//! Table `order_events`. The history: one row per commit, its events in order, joined by commas; `note` is a person's, who decided
+//! something with it.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,6 +13,7 @@ pub struct Model {
     pub events: String,
     pub state: String,
     pub command_id: Option<String>,
+    pub note: Option<String>,
     pub at: i64,
 }
 

@@ -7,6 +7,7 @@ pub mod deployment;
 mod enrolment;
 mod events;
 mod help;
+mod levers;
 mod migrating;
 mod parked;
 mod reconcile;

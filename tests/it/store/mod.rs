@@ -49,6 +49,8 @@ on_every_database! {
         one_number_makes_one_order,
         identifiers_compare_byte_for_byte,
         texts_of_four_byte_characters_round_trip,
+        a_dispute_of_an_earlier_release_is_read,
+        a_persons_decision_ends_a_dispute,
         the_history_has_no_gaps;
     commits:
         a_stale_commit_writes_nothing,
@@ -98,6 +100,9 @@ on_every_database! {
         a_due_refund_is_leased_once,
         a_refunds_later_news_takes_the_place_of_the_earlier,
         an_over_reserved_payment_sends_nothing,
+        a_cancelled_refund_lets_the_others_of_its_payment_go,
+        a_cancel_and_a_send_at_once_are_one_of_both,
+        a_refund_by_hand_notes_the_anomalies_of_its_payment,
         a_refund_by_policy_that_fails_is_a_persons,
         a_refunds_later_news_waits_for_the_earlier_ones_try,
         an_anomaly_is_kept_once_and_decided_once;

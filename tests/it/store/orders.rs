@@ -1,8 +1,9 @@
 use prepay::{
     domain::{
-        attempt::{AttemptState, Retirement},
+        attempt::{AttemptState, Dispute, Mismatch, Retirement},
         id::{KeyId, MerchantId, OrderNo, TradeNo},
-        order::{AnomalyKind, OrderEvent, OrderState},
+        money::{Fen, Sum},
+        order::{AnomalyKind, Handled, Order, OrderEvent, OrderState},
     },
     store::{Inserted, Store},
 };
@@ -61,16 +62,84 @@ async fn paid_late_and_twice(store: &Store) {
     assert_eq!(store.list_anomalies(1).await.unwrap()[0].kind, SecondPayment);
 }
 
+fn disputed_by(trade_no: &str, what: Mismatch) -> OrderEvent {
+    let dispute = Dispute { what, payer_amount: Some(Sum::new(7).unwrap()), paid_at: Some(secs(3)) };
+    OrderEvent::PaymentDisputed { attempt: attempt(1).no, trade_no: TradeNo::parse(trade_no).unwrap(), dispute }
+}
+
+fn other_amount() -> Mismatch {
+    Mismatch::Amount { paid: Fen::new(1).unwrap(), ordered: order().amount }
+}
+
+fn other_payee() -> Mismatch {
+    Mismatch::Foreign { field: "sub_mchid".into() }
+}
+
 async fn disputed(store: &Store) {
-    let order = inserted(store).await;
-    let order = step(store, &order, started(1)).await;
-    let event = OrderEvent::PaymentDisputed {
-        attempt: attempt(1).no,
-        trade_no: TradeNo::parse("2013112011001004330000121536").unwrap(),
-        what: "amount 1 fen".into(),
+    for what in [other_amount(), other_payee(), Mismatch::ForeignWithoutAmount { field: "appid".into() }] {
+        let order = inserted(store).await;
+        let order = step(store, &order, started(1)).await;
+        let order = step(store, &order, disputed_by("2013112011001004330000121536", what)).await;
+        assert!(matches!(order.attempts[0].state, AttemptState::Disputed { .. }));
+        let order = step(store, &order, let_go("x")).await;
+        assert!(matches!(order.attempts[0].state, AttemptState::LetGo { .. }));
+        step(store, &order, payment(1)).await;
+    }
+}
+
+fn let_go(note: &str) -> OrderEvent {
+    OrderEvent::DisputeLetGo { attempt: attempt(1).no, note: note.into() }
+}
+
+/// A row of a release that kept no time: readable, and not to be taken.
+pub async fn a_dispute_of_an_earlier_release_is_read(place: Place) {
+    let order = inserted(&place.store).await;
+    let order = step(&place.store, &order, started(1)).await;
+    let order = step(&place.store, &order, disputed_by("42", other_payee())).await;
+    place.sql("UPDATE attempts SET paid_at = NULL, payer_amount_fen = NULL").await;
+    let order = place.store.load_order(order.id).await.unwrap().unwrap();
+    let no = attempt(1).no;
+    assert!(order.apply(OrderEvent::DisputeTaken { attempt: no, note: "x".into() }, shop::NOW).is_err());
+    step(&place.store, &order, let_go("x")).await;
+    place.sql("UPDATE attempts SET dispute = 'nonsense'").await;
+    let error = place.store.load_order(order.id).await.unwrap_err().to_string();
+    assert!(error.contains("dispute"), "{error}");
+}
+
+/// What a person decides is one commit: the attempt, the note in the history, the anomaly, and the merchant's event.
+pub async fn a_persons_decision_ends_a_dispute(place: Place) {
+    let store = &place.store;
+    let anomaly = async |order: &Order| {
+        let all = store.anomalies(order.id).await.unwrap();
+        let [row] = all.as_slice() else { panic!("{all:?}") };
+        (row.kind, row.handled, row.detail.clone(), row.at)
     };
-    let order = step(store, &order, event).await;
-    assert!(matches!(order.attempts[0].state, AttemptState::Disputed { .. }));
+    let pay = "SELECT COUNT(*) FROM merchant_events WHERE kind = 'PAY'";
+    let disputed_anew = async || {
+        let order = inserted(store).await;
+        let order = step(store, &order, started(1)).await;
+        step(store, &order, disputed_by("42", other_payee())).await
+    };
+    let order = disputed_anew().await;
+    assert_eq!(anomaly(&order).await.1, Handled::Person);
+    let order = step(store, &order, let_go("王: 已退款")).await;
+    assert_eq!(anomaly(&order).await.1, Handled::LetGo);
+    let history = store.history(order.id).await.unwrap();
+    let last = history.last().unwrap();
+    assert_eq!((last.events.join(","), last.note.as_deref()), ("dispute_let_go".to_owned(), Some("王: 已退款")));
+    assert!(history.iter().rev().skip(1).all(|row| row.note.is_none()));
+    assert_eq!(place.number(pay).await, 0);
+    // Another trade of the number is another dispute, with an anomaly that waits for a person again.
+    let order = step(store, &order, disputed_by("43", other_amount())).await;
+    let (kind, handled, detail, _) = anomaly(&order).await;
+    assert_eq!((kind, handled, detail), (AnomalyKind::Disputed, Handled::Person, other_amount().to_string()));
+
+    let order = disputed_anew().await;
+    let take = OrderEvent::DisputeTaken { attempt: attempt(1).no, note: "王".into() };
+    let order = step(store, &order, take).await;
+    assert_eq!(order.state, OrderState::Paid { by: attempt(1).no });
+    assert_eq!(anomaly(&order).await.1, Handled::Kept);
+    assert_eq!(place.number(pay).await, 1);
 }
 
 async fn other_columns(store: &Store) {

@@ -260,6 +260,111 @@ pub async fn an_over_reserved_payment_sends_nothing(place: Place) {
     assert!(store.load_order(order.id).await.unwrap().unwrap().is_refunded_in_full());
 }
 
+/// More is set aside than was paid; a person cancels what was not sent, and the rest goes on.
+pub async fn a_cancelled_refund_lets_the_others_of_its_payment_go(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    let part = order.amount.get() / 2;
+    let one = refund(&order, "R1", part);
+    store.insert_refund(&one).await.unwrap();
+    let row = happen(store, &one, sent()).await;
+    let failed = happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
+    let (two, three) = (refund(&order, "R2", part), refund(&order, "R3", part));
+    for new in [&two, &three] {
+        assert_eq!(store.insert_refund(new).await.unwrap(), RefundInserted::New);
+    }
+    happen(store, &failed, RefundEvent::PaidBack { at: secs(9), wallet_refund_no: None }).await;
+    let send = async |refund: &Refund| {
+        let RefundStep::Moved(moved) = refund.apply(sent(), secs(99)) else { panic!("it can be sent") };
+        let commit = RefundCommit { moved: &moved, spacing: Duration::from_secs(60), told: None, at: secs(99) };
+        store.commit_refund(commit).await.unwrap()
+    };
+    assert_eq!(send(&three).await, RefundCommitted::OverReserved);
+    let cancelled = cancel(store, &order, &two).await.expect("nobody was first");
+    assert_eq!(cancelled.state, RefundState::Failed { why: "cancelled".into() });
+    assert_eq!(news(&place, &order, "\"refundStatus\":\"FAIL\"").await, 1, "its merchant is told in the same commit");
+    assert_eq!(send(&three).await, RefundCommitted::Done);
+    assert_eq!(sums(&place).await, (2 * part, part, 2));
+}
+
+/// As `prepay refund cancel` writes it. `None`: somebody was first.
+async fn cancel(store: &Store, order: &Order, refund: &Refund) -> Option<Refund> {
+    let RefundStep::Moved(moved) = refund.apply(RefundEvent::Cancelled, NOW) else { panic!("it may have arrived") };
+    let news = moved.news().expect("a failure is news");
+    let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: Some((order, &news)), at: NOW };
+    (store.commit_refund(commit).await.unwrap() == RefundCommitted::Done).then_some(moved.refund)
+}
+
+/// A send is recorded before it leaves, under the version that a cancel needs too.
+pub async fn a_cancel_and_a_send_at_once_are_one_of_both(place: Place) {
+    let order = paid(&place.store).await;
+    let (mut cancelled, mut sends) = (0, 0);
+    for n in 0..10 {
+        let new = refund(&order, &format!("R{n}"), 1);
+        place.store.insert_refund(&new).await.unwrap();
+        let RefundStep::Moved(recorded) = new.apply(sent(), NOW) else { panic!("it can be sent") };
+        let commit = RefundCommit { moved: &recorded, spacing: Duration::ZERO, told: None, at: NOW };
+        let (was_cancelled, sent) = tokio::join!(cancel(&place.store, &order, &new), place.store.commit_refund(commit));
+        let leaves = sent.unwrap() == RefundCommitted::Done;
+        assert_ne!(was_cancelled.is_some(), leaves);
+        cancelled += i64::from(was_cancelled.is_some());
+        sends += i64::from(leaves);
+    }
+    assert_eq!(sums(&place).await, (sends, 0, sends));
+    assert_eq!(news(&place, &order, "\"refundStatus\":\"FAIL\"").await, cancelled);
+}
+
+/// Money that was left to a person is noted as given back with the refund that a person makes; if that fails, it is a person's
+/// again.
+pub async fn a_refund_by_hand_notes_the_anomalies_of_its_payment(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    let (id, OrderEvent::PaymentConfirmed { payment: paid, .. }) = (order.id, payment(1)) else { unreachable!() };
+    let its_own = AnomalyKind::of_payment(&paid.trade_no);
+    let let_go = AnomalyKind::of_payment_let_go(&paid.trade_no);
+    use AnomalyKind::{ClosedNumberPaid, Disputed, LatePayment, SecondPayment};
+    use Handled::{Kept, Person, Refunded};
+    for (n, (kind, detail, before, made, failed)) in [
+        (SecondPayment, its_own.as_str(), Kept, Refunded, Person),
+        (SecondPayment, &its_own, Person, Refunded, Person),
+        (LatePayment, &its_own, Kept, Refunded, Person),
+        (LatePayment, &let_go, Person, Refunded, Person),
+        (ClosedNumberPaid, &let_go, Person, Refunded, Person),
+        (ClosedNumberPaid, &its_own, Kept, Kept, Kept),
+        // Another payment of the same number is not what this refund gives back.
+        (SecondPayment, "trade_no 4299", Person, Person, Person),
+        (Disputed, "paid 1 fen, ordered 2 fen", Kept, Kept, Kept),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        place.sql("DELETE FROM anomalies").await;
+        let (kind, before) = (kind.as_str(), before.as_str());
+        place
+            .sql(&format!(
+                "INSERT INTO anomalies (order_id, attempt_no, kind, detail, at, handled) \
+                 VALUES ('{id}', 1, '{kind}', '{detail}', 1, '{before}')"
+            ))
+            .await;
+        let handled = async || store.anomalies(id).await.unwrap()[0].handled;
+        let new = Refund { initiator: Initiator::System, ..refund(&order, &format!("R{n}"), 1) };
+        assert_eq!(store.insert_refund_by_hand(&new, &paid.trade_no).await.unwrap(), RefundInserted::New);
+        assert_eq!(handled().await, made, "{kind} {detail}");
+        let row = happen(store, &new, sent()).await;
+        happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
+        assert_eq!(handled().await, failed, "{kind} {detail}");
+    }
+    // Nothing is noted of a refund that was not made.
+    place.sql("UPDATE anomalies SET kind = 'second_payment', handled = 'kept'").await;
+    place.sql(&format!("UPDATE anomalies SET detail = '{its_own}'")).await;
+    let too_much = Refund { amount: Fen::new(order.amount.get()).unwrap(), ..refund(&order, "R98", 1) };
+    let one = refund(&order, "R99", 1);
+    assert_eq!(store.insert_refund(&one).await.unwrap(), RefundInserted::New);
+    let answer = store.insert_refund_by_hand(&too_much, &paid.trade_no).await.unwrap();
+    assert_eq!(answer, RefundInserted::Exceeds { left: order.amount.get() - 1 });
+    assert_eq!(store.anomalies(id).await.unwrap()[0].handled, Kept);
+}
+
 /// Noted as given back, or not noted yet: money that the policy could not give back is a person's.
 pub async fn a_refund_by_policy_that_fails_is_a_persons(place: Place) {
     let store = &place.store;

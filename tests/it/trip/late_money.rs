@@ -131,3 +131,42 @@ pub async fn a_second_payment_stays_where_its_merchant_says_so(world: World) -> 
     assert_eq!(world.sim.ledger().refunds_of(&number(&order, 1)), 0);
     world
 }
+
+pub async fn a_kept_second_payment_is_given_back_by_hand(world: World) -> World {
+    world.policy(MoneyPolicy::Keep, MoneyPolicy::Keep).await;
+    for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
+        let order = world.paid_twice(order_no, side).await;
+        world.decided(order_no, &[("CLOSED_NUMBER_PAID", "KEPT"), ("SECOND_PAYMENT", "KEPT")]).await;
+        let args = ["refund", "make", order_no, "--customer", "C1", "--attempt", "1", "--reason", "重复支付，款项退回"];
+        let said = world.operator(&args).await;
+        let second = number(&order, 1);
+        let refund_no = format!("SYS-{second}-2");
+        assert!(said.contains(&refund_no), "{said}");
+        let refund = world.until_refund(&refund_no, "SUCCESS").await;
+        assert_eq!((&refund["initiator"], &refund["refundAmount"]), (&json!("SYSTEM"), &json!(1999)));
+        world.decided(order_no, &[("CLOSED_NUMBER_PAID", "KEPT"), ("SECOND_PAYMENT", "REFUNDED")]).await;
+        assert_eq!(world.sim.ledger().refunded(&second).len(), 1);
+        // The order's own payment is as it was.
+        assert_eq!(world.shop.order(order_no).await["refundedAmount"], 0);
+        world.sim.wechat().set_switches(|switches| switches.notices = true);
+        world.sim.alipay().set_switches(|switches| switches.notify = true);
+    }
+    world
+}
+
+/// The wallet refuses each send for want of money, so nothing of it can arrive.
+pub async fn a_refund_without_balance_is_cancelled_and_never_made(world: World) -> World {
+    let order = world.paid_by("A1", Side::Wechat).await;
+    let mchid = &world.wechat.merchant.mchid;
+    world.sim.wechat().set_balance(mchid, Some(100));
+    assert_eq!(world.refund_taken("R1", "A1", 700).await["hint"], "NOT_ENOUGH");
+    world.operator(&["refund", "cancel", "R1", "--customer", "C1"]).await;
+    let failed = world.until_refund("R1", "FAIL").await;
+    assert_eq!(failed["failReason"], "cancelled");
+    world.sim.wechat().set_balance(mchid, Some(10_000));
+    // All of the payment can go back under another number.
+    world.refund_taken("R2", "A1", 1999).await;
+    world.until_refund("R2", "SUCCESS").await;
+    assert_eq!(world.sim.ledger().refunded(&number(&order, 1)).len(), 1);
+    world
+}

@@ -7,6 +7,7 @@ mod bills;
 mod broker_away;
 mod caller;
 mod closes;
+mod disputes;
 mod events;
 mod forgeries;
 pub mod harness;
@@ -187,6 +188,11 @@ on_every_place! {
         a_word_about_another_amount_settles_nothing,
         what_is_wrong_with_a_refund_is_told_and_nothing_is_set_aside,
         ;
+    disputes:
+        a_payment_that_is_let_go_makes_room_for_another,
+        a_payment_to_another_payee_is_taken_and_told_once,
+        a_dispute_ends_in_the_close_that_waited_for_it,
+        ;
     closes:
         an_order_nobody_opened_is_closed_at_once,
         an_open_number_is_closed_at_its_wallet_first,
@@ -200,6 +206,8 @@ on_every_place! {
         a_late_payment_goes_back_where_its_merchant_says_so,
         a_second_payment_goes_back_once_and_the_first_stays_refundable,
         a_second_payment_stays_where_its_merchant_says_so,
+        a_kept_second_payment_is_given_back_by_hand,
+        a_refund_without_balance_is_cancelled_and_never_made,
         ;
     queue_gone:
         a_full_front_says_so_at_once,

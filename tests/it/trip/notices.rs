@@ -15,7 +15,7 @@ use super::{
 
 impl World {
     /// The wallet tells of a paid number now, with these lies; what it is answered.
-    async fn notify(&self, side: Side, number: &str, lies: &[FaultKind]) -> (u16, String) {
+    pub async fn notify(&self, side: Side, number: &str, lies: &[FaultKind]) -> (u16, String) {
         let (status, body) = match side {
             Side::Wechat => {
                 let told = self.sim.wechat().notify_now(&self.wechat.merchant.mchid, number, lies).await.unwrap();
@@ -26,7 +26,7 @@ impl World {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
-    async fn history_of(&self, order: &Value) -> Vec<(i64, String)> {
+    pub async fn history_of(&self, order: &Value) -> Vec<(i64, String)> {
         let id = OrderId::parse(order["serialNo"].as_str().unwrap()).unwrap();
         let rows = self.place.store.history(id).await.unwrap();
         rows.into_iter().map(|row| (row.version, row.events.join(","))).collect()
@@ -42,7 +42,7 @@ impl World {
 }
 
 /// Taken, in the wallet's own words.
-fn assert_taken(side: Side, (status, body): &(u16, String)) {
+pub fn assert_taken(side: Side, (status, body): &(u16, String)) {
     assert_eq!(*status, 200, "{body}");
     match side {
         Side::Wechat => assert_eq!(serde_json::from_str::<Value>(body).unwrap()["code"], "SUCCESS"),

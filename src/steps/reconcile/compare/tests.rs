@@ -14,7 +14,7 @@ const ACCOUNT: AccountId = AccountId(7);
 const AT: Timestamp = Timestamp::from_secs(1_772_337_600);
 
 fn known(state: &str) -> KnownPayment {
-    let settled = matches!(state, "paid" | "disputed");
+    let settled = matches!(state, "paid" | "disputed" | "let_go");
     KnownPayment {
         number: OutTradeNo { order: OrderId::from_bytes([1; 16]), attempt: AttemptNo::FIRST },
         account: ACCOUNT,
@@ -69,6 +69,15 @@ fn every_state_of_a_payment_against_a_row_that_says_paid() {
         let found = wrong(&payment(&dearer, ACCOUNT, Some(&known(state))));
         assert_eq!(found, Some((DiscrepancyKind::AmountDiffers, Repair::Person)), "{state}");
     }
+    // Not missing: a person let it go, whatever its amount is. Another trade of the number is news.
+    let let_go = known("let_go");
+    for row in [&paid, &dearer] {
+        let compared = payment(row, ACCOUNT, Some(&let_go));
+        assert_eq!(wrong(&compared), Some((DiscrepancyKind::StatusDiffers, Repair::Person)));
+        let Compared::Ours { wrong: Some(found), .. } = compared else { panic!("{compared:?}") };
+        assert!(found.ours.starts_with("let go by a person, of 1999 fen, 4200"), "{}", found.ours);
+    }
+    assert_eq!(wrong(&payment(&other_trade, ACCOUNT, Some(&let_go))), missing);
     let found = wrong(&payment(&other_trade, ACCOUNT, Some(&known("paid"))));
     assert_eq!(found, Some((DiscrepancyKind::StatusDiffers, Repair::Person)));
     let found = wrong(&payment(&paid, ACCOUNT, None));

@@ -1,0 +1,227 @@
+//! What a person does about money that waits for one: disputes decided, refunds cancelled and made.
+
+mod on_sqlite {
+    use std::time::Duration;
+
+    use prepay::{
+        domain::{
+            attempt::{Dispute, Frozen, Mismatch, Retirement},
+            id::{MerchantId, OrderId, RefundNo, TradeNo},
+            money::Fen,
+            order::{Handled, Order, OrderEvent},
+            refund::{Initiator, Refund, RefundEvent, RefundStep, RefundWish},
+        },
+        store::{RefundCommit, RefundCommitted, RefundInserted, Store},
+    };
+
+    use crate::{
+        cli::deployment::Deployment,
+        store::{
+            place,
+            shop::{self, NOW, attempt, payment, started, step},
+        },
+    };
+
+    /// A merchant C1 and its orders.
+    struct Desk {
+        at: Deployment,
+        store: Store,
+    }
+
+    impl Desk {
+        async fn open() -> Self {
+            let mut at = Deployment::empty().await;
+            at.set_up().await;
+            at.ok(&["merchant", "add", "C1", "--name", "测试商户"]).await;
+            let store = place::connect(&format!("sqlite://{}", at.path("prepay.db").display()), 2).await;
+            Self { at, store }
+        }
+
+        /// An order with its first number at the wallet.
+        async fn open_order(&self) -> Order {
+            let order = Order { merchant: MerchantId(1), amount: Fen::new(1999).unwrap(), ..shop::order() };
+            self.store.insert_order(&order).await.unwrap();
+            step(&self.store, &order, started(1)).await
+        }
+
+        async fn disputed(&self, what: Mismatch) -> Order {
+            let dispute = Dispute { what, payer_amount: None, paid_at: Some(NOW) };
+            let trade_no = TradeNo::parse("4200").unwrap();
+            let event = OrderEvent::PaymentDisputed { attempt: attempt(1).no, trade_no, dispute };
+            step(&self.store, &self.open_order().await, event).await
+        }
+
+        async fn paid(&self) -> Order {
+            step(&self.store, &self.open_order().await, payment(1)).await
+        }
+
+        /// Paid by its second number, then by the first; nobody has decided about that.
+        async fn paid_twice(&self) -> Order {
+            let closed = OrderEvent::AttemptRetired { attempt: attempt(1).no, how: Retirement::Closed };
+            let order = step(&self.store, &self.open_order().await, closed).await;
+            let order = step(&self.store, &order, started(2)).await;
+            let order = step(&self.store, &order, payment(2)).await;
+            step(&self.store, &order, payment(1)).await
+        }
+
+        async fn decide_anomalies(&self, order: &Order, handled: Handled) {
+            for row in self.store.anomalies(order.id).await.unwrap() {
+                self.store.handle_anomaly(row.id, handled).await.unwrap();
+            }
+        }
+
+        async fn refund(&self, order: &Order, no: &str, amount: i64, events: &[RefundEvent]) -> Refund {
+            let wish = RefundWish {
+                refund_no: RefundNo::parse(no).unwrap(),
+                fingerprint: [7; 32],
+                amount: Fen::new(amount).unwrap(),
+                reason: None,
+                notify_url: None,
+                initiator: Initiator::Merchant,
+            };
+            let mut refund = Refund::new(order, &order.attempts[0], wish, NOW);
+            assert_eq!(self.store.insert_refund(&refund).await.unwrap(), RefundInserted::New);
+            for event in events {
+                let RefundStep::Moved(moved) = refund.apply(event.clone(), NOW) else { panic!("nothing changes") };
+                let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: None, at: NOW };
+                assert_eq!(self.store.commit_refund(commit).await.unwrap(), RefundCommitted::Done);
+                refund = moved.refund;
+            }
+            refund
+        }
+
+        /// The merchant's events of an order, by the database.
+        async fn told(&self, order: OrderId) -> Vec<(String, String)> {
+            let events = self.store.list_events(Default::default(), 100).await.unwrap();
+            let of_it = events.into_iter().filter(|event| event.order == order);
+            of_it.map(|event| (event.kind.as_str().to_owned(), event.facts)).collect()
+        }
+
+        async fn close(self) {
+            self.store.close().await;
+            self.at.assert_no_secret_printed();
+            self.at.stop().await;
+        }
+    }
+
+    fn sent() -> RefundEvent {
+        RefundEvent::SendRecorded { frozen: Frozen { body: "{}".into(), notify_url: String::new() } }
+    }
+
+    fn refused(send: u32) -> RefundEvent {
+        RefundEvent::SendRefused { send, hint: "NOT_ENOUGH".into(), again_in: Duration::from_secs(60) }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_dispute_is_decided_by_a_person_who_says_why() {
+        let desk = Desk::open().await;
+        let at = &desk.at;
+        let amount = Mismatch::Amount { paid: Fen::new(1).unwrap(), ordered: Fen::new(1999).unwrap() };
+        let order = desk.disputed(amount).await;
+        let decide = |order: &Order, how: &[&str]| {
+            let no = order.order_no.to_string();
+            let args = [&["order", "decide", &no, "--customer", "C1", "--attempt"][..], how].concat();
+            args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>()
+        };
+        let run = async |order: &Order, how: &[&str]| {
+            let args = decide(order, how);
+            at.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).await
+        };
+        for wrong in [
+            &["1", "--note", "x"][..],
+            &["1", "--take", "--let-go", "--note", "x"],
+            &["1", "--take"],
+            &["1", "--take", "--note", " "],
+            &["0", "--take", "--note", "x"],
+        ] {
+            assert_eq!(run(&order, wrong).await.code, 2, "{wrong:?}");
+        }
+        let taken = run(&order, &["1", "--take", "--note", "x"]).await;
+        assert!(taken.code == 1 && taken.err.contains("give it back"), "{taken:?}");
+        assert!(taken.err.contains("paid 1 fen, ordered 1999 fen"), "{taken:?}");
+        assert!(run(&order, &["2", "--let-go", "--note", "x"]).await.err.contains("has no"));
+        let go = ["1", "--let-go", "--note", "王: refunded by hand on 3 March"];
+        for _ in 0..2 {
+            let done = run(&order, &go).await;
+            assert!(done.code == 0 && done.out.contains("waiting (WAITPAY)"), "{done:?}");
+        }
+        assert!(run(&order, &["1", "--take", "--note", "x"]).await.err.contains("is let_go and not disputed"));
+        let shown = at.ok(&["order", "show", order.order_no.as_str(), "--customer", "C1"]).await;
+        for word in ["let_go 4200", "dispute_let_go", "王: refunded by hand on 3 March", "paid 1 fen, ordered 1999 fen"]
+        {
+            assert!(shown.contains(word), "{word}: {shown}");
+        }
+        assert_eq!(shown.matches("dispute_let_go").count(), 1, "{shown}");
+        assert_eq!(desk.told(order.id).await.len(), 0);
+
+        let order = desk.disputed(Mismatch::Foreign { field: "mchid".into() }).await;
+        let taken = run(&order, &["1", "--take", "--note", "王: our other account"]).await;
+        assert!(taken.code == 0 && taken.out.contains("paid (SUCCESS)"), "{taken:?}");
+        assert_eq!(desk.told(order.id).await.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["PAY"]);
+        assert!(run(&order, &["1", "--let-go", "--note", "x"]).await.err.contains("is paid and not disputed"));
+        desk.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_refund_is_cancelled_while_nothing_of_it_can_have_arrived() {
+        let desk = Desk::open().await;
+        let order = desk.paid().await;
+        let cancel = async |no: &str| desk.at.run(&["refund", "cancel", no, "--customer", "C1"]).await;
+        desk.refund(&order, "R1", 500, &[]).await;
+        desk.refund(&order, "R2", 500, &[sent(), refused(1)]).await;
+        for no in ["R1", "R2"] {
+            let done = cancel(no).await;
+            assert!(done.code == 0 && done.out.contains("500 fen"), "{done:?}");
+            assert!(cancel(no).await.err.contains("it failed already"));
+        }
+        let told = desk.told(order.id).await;
+        assert_eq!(told.iter().filter(|(_, facts)| facts.contains("\"refundStatus\":\"FAIL\"")).count(), 2);
+        // Their parts are free: all of the payment is left for others.
+        desk.refund(&order, "R3", 1000, &[sent()]).await;
+        desk.refund(&order, "R4", 999, &[sent(), RefundEvent::Known { hint: None }]).await;
+        assert!(cancel("R3").await.err.contains("may have arrived"));
+        assert!(cancel("R4").await.err.contains("the wallet has it"));
+        assert!(cancel("R5").await.err.contains("has no refund R5"));
+        desk.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_payment_is_given_back_by_hand() {
+        let desk = Desk::open().await;
+        let make = async |order: &Order, more: &[&str]| {
+            let no = order.order_no.as_str();
+            let args =
+                [&["refund", "make", no, "--customer", "C1", "--reason", "重复支付", "--attempt"][..], more].concat();
+            desk.at.run(&args).await
+        };
+        let order = desk.paid_twice().await;
+        assert!(make(&order, &["1"]).await.err.contains("policy decides"));
+        desk.decide_anomalies(&order, Handled::Kept).await;
+        let number = order.out_trade_no(attempt(1).no);
+        for (amount, n) in [(Some("500"), 2), (None, 3)] {
+            let more: Vec<&str> =
+                ["1"].into_iter().chain(amount.into_iter().flat_map(|fen| ["--amount", fen])).collect();
+            let done = make(&order, &more).await;
+            assert!(done.code == 0 && done.out.contains(&format!("refund: SYS-{number}-{n}\n")), "{done:?}");
+        }
+        assert!(make(&order, &["1"]).await.err.contains("0 fen of"));
+        let refunds = desk.store.refunds_of(order.id).await.unwrap();
+        let made: Vec<_> = refunds.iter().map(|row| (row.amount.get(), row.initiator, row.attempt)).collect();
+        assert_eq!(made, [500, 1499].map(|fen| (fen, Initiator::System, attempt(1).no)));
+        let handled: Vec<_> = desk.store.anomalies(order.id).await.unwrap().iter().map(|row| row.handled).collect();
+        assert_eq!(handled, [Handled::Kept, Handled::Refunded], "the closed number's, the second payment's");
+
+        // One that did not reach the payer keeps its part; what is left beside it may go.
+        let order = desk.paid().await;
+        let undelivered = RefundEvent::Undelivered { wallet_refund_no: None };
+        desk.refund(&order, "R1", 1500, &[sent(), undelivered]).await;
+        let done = make(&order, &["1", "--amount", "500"]).await;
+        assert!(done.code == 1 && done.err.contains("would pay twice"), "{done:?}");
+        assert_eq!(make(&order, &["1", "--amount", "499"]).await.code, 0);
+
+        let order = desk.open_order().await;
+        assert!(make(&order, &["1"]).await.err.contains("is sent: only what is paid is given back"));
+        assert_eq!(make(&order, &["1", "--amount", "0"]).await.code, 2);
+        desk.close().await;
+    }
+}
