@@ -97,6 +97,18 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Histogram, "prepay_exchange_seconds", &["wallet"], "Login code to payer, at the wallet (worker)"),
     metric(Kind::Histogram, "prepay_prepay_seconds", &["wallet"], "A payment opened, at the wallet (worker)"),
     metric(Kind::Histogram, "prepay_query_seconds", &["wallet"], "A number asked about (worker, scheduler)"),
+    metric(
+        Kind::Gauge,
+        "prepay_question_due_age_seconds",
+        &["wallet"],
+        "Age of the oldest question that is due, held back by its number's pace or not (scheduler)",
+    ),
+    metric(
+        Kind::Counter,
+        "prepay_questions_postponed_total",
+        &["wallet"],
+        "Questions put off because their account had no room after all (scheduler)",
+    ),
     metric(Kind::Counter, "prepay_refunds_total", &["wallet", "status"], "How refunds ended (worker, scheduler)"),
     metric(Kind::Counter, "prepay_anomalies_total", &["kind", "handled"], "Unexpected money decided on (scheduler)"),
     metric(

@@ -20,6 +20,7 @@ mod m20260101_000001_first_tables;
 mod m20261124_000002_merchant_events;
 mod m20261124_000003_refunds;
 mod m20261124_000004_bills;
+mod m20261124_000005_turns;
 mod m20261124_000006_notes;
 
 /// All migrations, oldest first.
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_merchant_events::Migration),
             Box::new(m20261124_000003_refunds::Migration),
             Box::new(m20261124_000004_bills::Migration),
+            Box::new(m20261124_000005_turns::Migration),
             Box::new(m20261124_000006_notes::Migration),
         ]
     }

@@ -110,6 +110,7 @@ pub struct WorkerPart {
 pub struct SchedulerPart {
     pub look_every_ms: u64,
     pub question_concurrency: usize,
+    pub questions_per_s: NonZeroU32,
     pub refund_concurrency: usize,
     /// How far apart two sends of refunds of one payment are.
     pub wechat_refund_spacing_ms: u64,
@@ -249,6 +250,7 @@ impl Default for SchedulerPart {
         Self {
             look_every_ms: ms(scheduler.look_every),
             question_concurrency: scheduler.question_concurrency,
+            questions_per_s: scheduler.questions_per_s,
             refund_concurrency: scheduler.refund_concurrency,
             wechat_refund_spacing_ms: ms(steps.wechat_refund_spacing),
             alipay_refund_spacing_ms: ms(steps.alipay_refund_spacing),
@@ -334,6 +336,7 @@ impl Settings {
         between("worker.wallet_timeout_ms", self.worker.wallet_timeout_ms, 500, 15_000)?;
         between("scheduler.look_every_ms", self.scheduler.look_every_ms, 50, 60_000)?;
         between("scheduler.question_concurrency", self.scheduler.question_concurrency as u64, 1, 2_000)?;
+        between("scheduler.questions_per_s", u64::from(self.scheduler.questions_per_s.get()), 1, 10_000)?;
         between("scheduler.refund_concurrency", self.scheduler.refund_concurrency as u64, 1, 2_000)?;
         between("scheduler.wechat_refund_spacing_ms", self.scheduler.wechat_refund_spacing_ms, 0, 3_600_000)?;
         between("scheduler.alipay_refund_spacing_ms", self.scheduler.alipay_refund_spacing_ms, 0, 3_600_000)?;

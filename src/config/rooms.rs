@@ -86,6 +86,7 @@ impl Settings {
         SchedulerSettings {
             look_every: Duration::from_millis(self.scheduler.look_every_ms),
             question_concurrency: self.scheduler.question_concurrency,
+            questions_per_s: self.scheduler.questions_per_s,
             refund_concurrency: self.scheduler.refund_concurrency,
             keys_every: Duration::from_millis(self.scheduler.keys_every_ms),
             outcomes_kept: Duration::from_secs(self.scheduler.outcomes_kept_s),

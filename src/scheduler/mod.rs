@@ -3,6 +3,7 @@
 //!
 //! Any number of replicas may run: work is leased in the store, row by row.
 
+mod ask;
 mod deliver;
 mod reconcile;
 mod refresh;

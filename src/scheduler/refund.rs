@@ -5,8 +5,11 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::run::SchedulerSettings;
-use crate::{steps::Steps, store::LeaseToken};
+use super::{
+    SchedulerSettings,
+    ask::{Next, room, terms},
+};
+use crate::steps::{Steps, turns::Turns};
 
 /// So many anomalies are decided on at one look.
 const ANOMALIES_AT_ONCE: u64 = 100;
@@ -14,10 +17,10 @@ const ANOMALIES_AT_ONCE: u64 = 100;
 /// Looks for due refunds until `soft`, then finishes those under way; `hard` gives them up, their leases run out.
 pub async fn refund_due(steps: Steps, settings: SchedulerSettings, soft: CancellationToken, hard: CancellationToken) {
     let places = Arc::new(Semaphore::new(settings.refund_concurrency));
-    let tracker = TaskTracker::new();
+    let (tracker, mut turns) = (TaskTracker::new(), Turns::default());
     while !soft.is_cancelled() {
-        let more = refund_some(&steps, &settings, &places, &tracker).await;
-        if !more && soft.run_until_cancelled(tokio::time::sleep(settings.look_every)).await.is_none() {
+        let next = refund_some(&steps, &settings, &places, &tracker, &mut turns).await;
+        if !next.wait(&settings, &soft).await {
             break;
         }
     }
@@ -28,33 +31,26 @@ pub async fn refund_due(steps: Steps, settings: SchedulerSettings, soft: Cancell
     }
 }
 
-/// Leases as many due refunds as there is room for, and works on them. Answers whether all the room was used.
+/// Leases as many due refunds as there is room for, and works on them.
 async fn refund_some(
     steps: &Steps,
     settings: &SchedulerSettings,
     places: &Arc<Semaphore>,
     tracker: &TaskTracker,
-) -> bool {
+    turns: &mut Turns,
+) -> Next {
     // Room first, then lease: what is leased is worked on at once.
-    let Ok(first) = places.clone().acquire_owned().await else { return false };
-    let mut room = vec![first];
-    while room.len() < settings.refund_concurrency {
-        match places.clone().try_acquire_owned() {
-            Ok(place) => room.push(place),
-            Err(_) => break,
-        }
-    }
-    let limit = u64::try_from(room.len()).unwrap_or(1);
-    let (now, lease) = (steps.clock.now(), settings.question_lease);
-    let due = match steps.store.lease_due_refunds(now, lease, limit, LeaseToken::fresh()).await {
+    let Some(room) = room(places, settings.refund_concurrency).await else { return Next::Later };
+    let terms = terms(room.len(), settings.refund_concurrency, settings);
+    let due = match steps.lease_refunds(turns, terms).await {
         Ok(due) => due,
         Err(error) => {
             tracing::warn!(%error, "due refunds cannot be looked for");
-            return false;
+            return Next::Later;
         }
     };
-    let all_used = due.len() == room.len();
-    for (refund, place) in due.into_iter().zip(room) {
+    let next = Next::after(due.taken.len(), room.len(), due.held);
+    for ((_, refund), place) in due.taken.into_iter().zip(room) {
         let steps = steps.clone();
         tracker.spawn(async move {
             if let Err(error) = steps.refund(refund).await {
@@ -63,7 +59,7 @@ async fn refund_some(
             drop(place);
         });
     }
-    all_used
+    next
 }
 
 /// Puts late and second money to its merchants' policies. Replicas may do it beside each other: a refund by policy has one number.

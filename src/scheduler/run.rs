@@ -1,21 +1,18 @@
 //! The scheduler's loops.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
-use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    ask::ask_due,
     deliver::deliver_due,
     reconcile::match_bills,
     refresh::refresh_keys,
     refund::{decide_anomalies, refund_due},
     sweep::{close_expired, sweep},
 };
-use crate::{
-    steps::{Steps, deliver::Deliverer},
-    store::LeaseToken,
-};
+use crate::steps::{Steps, deliver::Deliverer};
 
 /// Unexpected money is looked for this often at most: seldom there, and nobody waits for it.
 const ANOMALIES_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +24,8 @@ pub struct SchedulerSettings {
     pub look_every: Duration,
     /// Questions in flight at once.
     pub question_concurrency: usize,
+    /// Questions a second about one number's payments, over all schedulers.
+    pub questions_per_s: NonZeroU32,
     /// Refunds in flight at once.
     pub refund_concurrency: usize,
     /// How long a leased question or refund belongs to this replica: longer than a wallet call can take.
@@ -52,6 +51,9 @@ impl Default for SchedulerSettings {
         Self {
             look_every: Duration::from_millis(500),
             question_concurrency: 32,
+            // No wallet says how many it takes. WeChat's prepay is throttled past some 500/s of one mchid (`wallet-behaviour.md`,
+            // 13); a fifth of that leaves the payers' calls theirs, and asks a sale's 10,000 silent numbers within two minutes.
+            questions_per_s: NonZeroU32::new(100).unwrap_or(NonZeroU32::MIN),
             refund_concurrency: 8,
             question_lease: Duration::from_secs(30),
             keys_every: Duration::from_secs(30),
@@ -101,57 +103,4 @@ async fn every<F: Future<Output = ()>>(gap: Duration, soft: &CancellationToken, 
             return;
         }
     }
-}
-
-async fn ask_due(steps: Steps, settings: SchedulerSettings, soft: CancellationToken, hard: CancellationToken) {
-    let places = Arc::new(Semaphore::new(settings.question_concurrency));
-    let tracker = TaskTracker::new();
-    while !soft.is_cancelled() {
-        let more = ask_some(&steps, &settings, &places, &tracker).await;
-        // All the room was used: more may be due, and are looked for as soon as there is room.
-        if !more && soft.run_until_cancelled(tokio::time::sleep(settings.look_every)).await.is_none() {
-            break;
-        }
-    }
-    tracker.close();
-    tokio::select! {
-        () = tracker.wait() => {}
-        () = hard.cancelled() => {}
-    }
-}
-
-/// Leases as many due questions as there is room for, and asks them. Answers whether all the room was used.
-async fn ask_some(steps: &Steps, settings: &SchedulerSettings, places: &Arc<Semaphore>, tracker: &TaskTracker) -> bool {
-    // Room first, then lease: what is leased is asked at once, not queued until its lease is over.
-    let Ok(first) = places.clone().acquire_owned().await else { return false };
-    let mut room = vec![first];
-    while room.len() < settings.question_concurrency {
-        match places.clone().try_acquire_owned() {
-            Ok(place) => room.push(place),
-            Err(_) => break,
-        }
-    }
-    let limit = u64::try_from(room.len()).unwrap_or(1);
-    let due = match steps
-        .store
-        .lease_due_queries(steps.clock.now(), settings.question_lease, limit, LeaseToken::fresh())
-        .await
-    {
-        Ok(due) => due,
-        Err(error) => {
-            tracing::warn!(%error, "due questions cannot be looked for");
-            return false;
-        }
-    };
-    let all_used = due.len() == room.len();
-    for ((order, attempt), place) in due.into_iter().zip(room) {
-        let steps = steps.clone();
-        tracker.spawn(async move {
-            if let Err(error) = steps.question(order, attempt).await {
-                tracing::warn!(order.id = %order, %error, "a question was not asked; its lease runs out and it is asked again");
-            }
-            drop(place);
-        });
-    }
-    all_used
 }

@@ -90,6 +90,17 @@ impl Budget {
         Ok(permit)
     }
 
+    /// How many calls would be let in now, of `at_most` in flight; `None`: the wallet is left alone for a while.
+    pub fn room(&self, at_most: u32, now: Timestamp) -> Option<u32> {
+        let held = self.in_flight.load(Ordering::Acquire);
+        let room = self.settings.in_flight_max.min(at_most).saturating_sub(held);
+        match *self.breaker() {
+            Breaker::Closed { .. } => Some(room),
+            Breaker::Open { until } if until <= now => Some(room.min(1)),
+            Breaker::Open { .. } | Breaker::HalfOpen => None,
+        }
+    }
+
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,7 +159,9 @@ mod tests {
         let budget = Budget::new(BudgetSettings { in_flight_max: 1, ..BudgetSettings::default() });
         let held = budget.admit(now).unwrap();
         assert!(budget.admit(now).is_err());
+        assert_eq!(budget.room(8, now), Some(0));
         drop(held);
+        assert_eq!(budget.room(8, now), Some(1));
         assert!(budget.admit(now).is_ok());
     }
 
@@ -161,11 +174,16 @@ mod tests {
             budget.admit(now).unwrap().silent(now);
         }
         assert_eq!(budget.admit(now).unwrap_err(), NoRoom { retry_in: settings.open_for });
+        assert_eq!(budget.room(8, now), None);
         let later = now.plus(settings.open_for);
+        assert_eq!(budget.room(8, later), Some(1), "one that probes");
         let probe = budget.admit(later).unwrap();
         assert!(budget.admit(later).is_err(), "one probe at a time");
+        assert_eq!(budget.room(8, later), None);
         probe.answered();
         assert!(budget.admit(later).is_ok());
+        drop(probe);
+        assert_eq!(budget.room(8, later), Some(8), "no more than its caller wants");
     }
 
     #[test]

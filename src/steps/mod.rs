@@ -30,6 +30,7 @@ pub mod reconcile;
 pub mod registry;
 mod retire;
 mod settle;
+pub mod turns;
 
 pub use registry::{Channel, Registry};
 

@@ -1,9 +1,6 @@
 //! Asking a wallet about one number, and what its answer does to the order.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{StepError, Steps, budget::Permit, registry::Channel};
 use crate::{
@@ -15,9 +12,6 @@ use crate::{
     },
     gateway::{GatewayError, PaidTrade, TradeState},
 };
-
-/// A question that found no room is asked again after this long at least.
-const POSTPONED_AT_LEAST: Duration = Duration::from_secs(10);
 
 /// What the wallet's answer came to, the order as it is after it.
 pub(crate) enum Answer {
@@ -150,8 +144,9 @@ impl Steps {
             Ok(permit) => permit,
             Err(no_room) => {
                 // Not asked is not asked: the timetable stays where it is, and so does the order.
-                let until = now.plus(no_room.retry_in.max(POSTPONED_AT_LEAST));
-                return Ok(self.store.postpone_query(order.id, no, until).await?);
+                metrics::counter!("prepay_questions_postponed_total", "wallet" => channel.account.wallet.as_str())
+                    .increment(1);
+                return Ok(self.store.postpone_query(order.id, no, now.plus(no_room.retry_in)).await?);
             }
         };
         let over = now > order.expire_at.plus(Order::SETTLED_AFTER_EXPIRY)

@@ -1,12 +1,12 @@
-//! When the scheduler asks a wallet about an attempt: leased, so that one of many schedulers does; pulled forward, when a
-//! page waits.
+//! When the scheduler asks a wallet about an attempt: put off, or pulled forward when a page waits. Who asks what is due, and
+//! in which order, is in `due.rs`.
 
 use std::time::Duration;
 
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    sea_query::{Expr, ExprTrait, Order as Sort},
+    sea_query::{Expr, ExprTrait},
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use super::{
         orders,
     },
     error::StoreError,
-    pool::{Kind, Store},
+    pool::Store,
 };
 use crate::domain::{
     id::{AttemptNo, OrderId},
@@ -45,66 +45,6 @@ impl std::fmt::Display for LeaseToken {
 }
 
 impl Store {
-    /// Takes up to `limit` attempts whose time has come, the oldest first; nobody else gets them for `lease_for`.
-    ///
-    /// UPDATE with the token, then SELECT by it: two statements. A lease ends with the commit that schedules the next question
-    /// or settles the attempt, or with its time.
-    pub async fn lease_due_queries(
-        &self,
-        now: Timestamp,
-        lease_for: Duration,
-        limit: u64,
-        token: LeaseToken,
-    ) -> Result<Vec<(OrderId, AttemptNo)>, StoreError> {
-        let is_due = || {
-            Condition::all().add(Column::NextQueryAt.lte(now.ms())).add(
-                Condition::any().add(Column::QueryLeasedUntil.is_null()).add(Column::QueryLeasedUntil.lte(now.ms())),
-            )
-        };
-        let mut update = Entity::update_many()
-            .set(ActiveModel {
-                query_token: Set(Some(token.0.to_string())),
-                query_leased_until: Set(Some(now.plus(lease_for).ms())),
-                ..Default::default()
-            })
-            // Said again beside the subselect: a row that another worker took meanwhile is seen as it is now.
-            .filter(is_due())
-            .into_query();
-        if self.inner.kind == Kind::Mysql {
-            update.order_by(Column::NextQueryAt, Sort::Asc).limit(limit);
-        } else {
-            let due = Entity::find()
-                .select_only()
-                .columns([Column::OrderId, Column::No])
-                .filter(is_due())
-                .order_by_asc(Column::NextQueryAt)
-                .limit(limit)
-                .into_query();
-            update.and_where(Expr::tuple([Expr::col(Column::OrderId), Expr::col(Column::No)]).in_subquery(due));
-        }
-        let taken = self.execute(self.build(&update)).await?;
-        if taken == 0 {
-            return Ok(Vec::new());
-        }
-        // The oldest due rows are ours: in this order the index is left after `taken` hits, however long the backlog.
-        let select = Entity::find()
-            .select_only()
-            .columns([Column::OrderId, Column::No])
-            .filter(Column::NextQueryAt.lte(now.ms()))
-            .filter(Column::QueryToken.eq(token.0.to_string()))
-            .order_by_asc(Column::NextQueryAt)
-            .limit(taken)
-            .into_tuple::<(String, i32)>();
-        let rows = self.read("attempts", |db| async move { select.all(&*db).await }).await?;
-        rows.into_iter()
-            .map(|(order, no)| {
-                let id = OrderId::parse(&order).map_err(|_| StoreError::corrupt("attempts", "order_id", &order))?;
-                let no = u8::try_from(no).ok().and_then(AttemptNo::new);
-                Ok((id, no.ok_or_else(|| StoreError::corrupt("attempts", "no", &order))?))
-            })
-            .collect()
-    }
-
     /// A question could not be asked: it is due again then, and its lease is over. Beside the aggregate, like a page's pull.
     pub async fn postpone_query(&self, order: OrderId, no: AttemptNo, until: Timestamp) -> Result<(), StoreError> {
         let update = Entity::update_many()
@@ -146,7 +86,8 @@ impl Store {
         ids.iter().map(|id| OrderId::parse(id).map_err(|_| StoreError::corrupt("orders", "id", id))).collect()
     }
 
-    /// A page waits: the next question about the order is due now, at most once per `min_gap`. Answers whether it was moved.
+    /// A page waits: the next question about the order is due now and goes before all others of its account, at most once per
+    /// `min_gap`. Answers whether it will; a question that is being asked is left alone.
     ///
     /// It is a hint beside the aggregate: nothing but the time of a question moves, the order's version stays.
     pub async fn pull_query_forward(
@@ -155,14 +96,20 @@ impl Store {
         now: Timestamp,
         min_gap: Duration,
     ) -> Result<bool, StoreError> {
+        // What has been due for longer keeps its time: the page is not the first who waits for it.
+        let due_at =
+            Expr::case(Expr::col(Column::NextQueryAt).gt(now.ms()), now.ms()).finally(Expr::col(Column::NextQueryAt));
         let update = Entity::update_many()
-            .set(ActiveModel {
-                next_query_at: Set(Some(now.ms())),
-                query_pulled_at: Set(Some(now.ms())),
-                ..Default::default()
-            })
+            .set(ActiveModel { query_pulled_at: Set(Some(now.ms())), query_wanted: Set(true), ..Default::default() })
+            .col_expr(Column::NextQueryAt, due_at.into())
             .filter(Column::OrderId.eq(order.to_string()))
-            .filter(Column::NextQueryAt.gt(now.ms()))
+            .filter(Column::NextQueryAt.is_not_null())
+            .filter(
+                Condition::any()
+                    .add(Column::NextQueryAt.gt(now.ms()))
+                    .add(Column::QueryLeasedUntil.is_null())
+                    .add(Column::QueryLeasedUntil.lte(now.ms())),
+            )
             .filter(
                 Condition::any()
                     .add(Column::QueryPulledAt.is_null())

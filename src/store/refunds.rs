@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Statement,
-    sea_query::{Expr, ExprTrait, Order as Sort},
+    sea_query::{Expr, ExprTrait},
 };
 
 use super::{
@@ -14,8 +14,7 @@ use super::{
         refunds::{ActiveModel, Column, Entity},
     },
     error::{Cause, StoreError},
-    pool::{Kind, Store},
-    queries::LeaseToken,
+    pool::Store,
     refund_rows::{self as rows, refund},
     run::Rows,
 };
@@ -292,58 +291,6 @@ impl Store {
             .into_tuple::<(Option<i64>, i64)>();
         let row = self.read("attempts", |db| async move { select.one(&*db).await }).await?;
         Ok(row.map_or((None, 0), |(sent_at, reserved)| (sent_at.map(Timestamp::from_ms), reserved)))
-    }
-
-    /// Takes up to `limit` refunds whose time has come, the oldest first; nobody else gets them for `lease_for`.
-    ///
-    /// UPDATE with the token, then SELECT by it. A lease ends with the next commit of the refund, or with its time.
-    pub async fn lease_due_refunds(
-        &self,
-        now: Timestamp,
-        lease_for: Duration,
-        limit: u64,
-        token: LeaseToken,
-    ) -> Result<Vec<RefundId>, StoreError> {
-        let is_due = || {
-            Condition::all()
-                .add(Column::NextAt.lte(now.ms()))
-                .add(Condition::any().add(Column::LeasedUntil.is_null()).add(Column::LeasedUntil.lte(now.ms())))
-        };
-        let mut update = Entity::update_many()
-            .set(ActiveModel {
-                lease_token: Set(Some(token.text())),
-                leased_until: Set(Some(now.plus(lease_for).ms())),
-                ..Default::default()
-            })
-            // Said again beside the subselect: a row that another took meanwhile is seen as it is now.
-            .filter(is_due())
-            .into_query();
-        if self.inner.kind == Kind::Mysql {
-            update.order_by(Column::NextAt, Sort::Asc).limit(limit);
-        } else {
-            let due = Entity::find()
-                .select_only()
-                .column(Column::Id)
-                .filter(is_due())
-                .order_by_asc(Column::NextAt)
-                .limit(limit)
-                .into_query();
-            update.and_where(Expr::col(Column::Id).in_subquery(due));
-        }
-        let taken = self.execute(self.build(&update)).await?;
-        if taken == 0 {
-            return Ok(Vec::new());
-        }
-        let select = Entity::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(Column::NextAt.lte(now.ms()))
-            .filter(Column::LeaseToken.eq(token.text()))
-            .order_by_asc(Column::NextAt)
-            .limit(taken)
-            .into_tuple::<String>();
-        let ids = self.read("refunds", |db| async move { select.all(&*db).await }).await?;
-        ids.iter().map(|id| RefundId::parse(id).map_err(|_| StoreError::corrupt("refunds", "id", id))).collect()
     }
 
     /// Nothing could be done about a refund: it is due again then, and its lease is over. Beside its versions.

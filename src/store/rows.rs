@@ -284,6 +284,7 @@ pub(in crate::store) fn attempt_changes(attempt: &Attempt) -> attempts::ActiveMo
 /// A new time for the next question; it ends the lease under which the last was asked.
 pub(in crate::store) fn query_changes(attempt: &Attempt, row: &mut attempts::ActiveModel) {
     row.next_query_at = Set(attempt.next_query_at.map(Timestamp::ms));
+    row.query_wanted = Set(false);
     row.query_token = Set(None);
     row.query_leased_until = Set(None);
 }

@@ -1,4 +1,5 @@
-//! Table `attempts`. One try of an order at a wallet. The `query_*` columns are the scheduler's lease and the page's pull; the aggregate does not know them.
+//! Table `attempts`. One try of an order at a wallet. The `query_*` columns are the scheduler's lease and the page's pull; the aggregate does not
+//! know them. `query_wanted`: a page waits for the next answer, and the question goes before the others of its account.
 //! The `refund*` columns are written by a refund's own transaction alone: what is set aside, what was paid back, how many hold a
 //! part, and when one was last sent. `payer_amount_fen` and `paid_at` are of what the wallet calls paid, disputed or not.
 
@@ -36,6 +37,7 @@ pub struct Model {
     pub query_token: Option<String>,
     pub query_leased_until: Option<i64>,
     pub query_pulled_at: Option<i64>,
+    pub query_wanted: bool,
     pub refund_reserved_fen: i64,
     pub refunded_fen: i64,
     pub refund_count: i32,

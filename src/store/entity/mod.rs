@@ -18,5 +18,6 @@ pub mod order_events;
 pub mod orders;
 pub mod outcomes;
 pub mod parked;
+pub mod question_turns;
 pub mod refunds;
 pub mod registry;

@@ -1,6 +1,6 @@
 //! What phones, payers, wallets, schedulers and the merchant do in a history.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use prepay::{
     domain::{
@@ -13,7 +13,8 @@ use prepay::{
     },
     queue::{Broker, Envelope, NoticeMessage, Published},
     scheduler::{close_expired, decide_anomalies},
-    store::LeaseToken,
+    steps::turns::{LeaseTerms, Turns},
+    store::Pace,
 };
 
 use super::{
@@ -24,6 +25,7 @@ use super::{
 };
 
 const PAYERS: usize = 3;
+const TERMS: LeaseTerms = LeaseTerms { limit: 2, per_account: 2, lease_for: Duration::from_secs(30) };
 
 impl History<'_> {
     pub async fn new_order(&mut self) {
@@ -142,9 +144,9 @@ impl History<'_> {
         self.say(|| format!("#{} the scheduler asks", self.waits.len()));
         let steps = self.steps.clone();
         self.start(Kind::Question, None, async move {
-            let lease = Duration::from_secs(30);
-            let due = steps.store.lease_due_queries(steps.clock.now(), lease, 2, LeaseToken::fresh()).await.unwrap();
-            for (order, no) in due {
+            let pace = Pace { per_second: NonZeroU32::new(100).unwrap() };
+            let due = steps.lease_questions(&mut Turns::default(), TERMS, pace).await.unwrap();
+            for (_, (order, no)) in due.taken {
                 steps.question(order, no).await.unwrap();
             }
         });
@@ -190,9 +192,8 @@ impl History<'_> {
         self.say(|| format!("#{} the scheduler looks at refunds", self.waits.len()));
         let steps = self.steps.clone();
         self.start(Kind::Refund, None, async move {
-            let lease = Duration::from_secs(30);
-            let due = steps.store.lease_due_refunds(steps.clock.now(), lease, 2, LeaseToken::fresh()).await.unwrap();
-            for refund in due {
+            let due = steps.lease_refunds(&mut Turns::default(), TERMS).await.unwrap();
+            for (_, refund) in due.taken {
                 steps.refund(refund).await.unwrap();
             }
         });

@@ -106,7 +106,7 @@ impl Deployment {
 
     /// Forgets the history before.
     pub async fn wipe(&self) {
-        const TABLES: [&str; 10] = [
+        const TABLES: [&str; 11] = [
             "orders",
             "attempts",
             "order_events",
@@ -117,6 +117,7 @@ impl Deployment {
             "refunds",
             "merchant_events",
             "endpoints",
+            "question_turns",
         ];
         let all: String = TABLES.iter().map(|table| format!("DELETE FROM {table};")).collect();
         let (raw, runtime) = (self.raw.clone(), Handle::current());

@@ -16,6 +16,7 @@ mod registry;
 mod schema;
 pub mod shop;
 mod stuck;
+mod turns;
 
 /// Makes one module per database, each with all tests: `on_sqlite::name`, `on_postgres::name`, `on_mariadb::name`.
 macro_rules! on_every_database {
@@ -91,6 +92,12 @@ on_every_database! {
         no_question_is_leased_twice,
         a_lease_ends,
         a_page_pulls_a_question_forward;
+    turns:
+        a_backlog_of_one_account_delays_no_other,
+        schedulers_together_keep_a_numbers_pace,
+        accounts_under_one_number_take_turns,
+        a_waiting_pages_question_goes_first,
+        what_has_no_room_is_left_alone;
     refunds:
         every_state_of_a_refund_round_trips,
         refunds_at_once_never_pass_what_was_paid,
@@ -98,6 +105,7 @@ on_every_database! {
         a_payment_has_fifty_refunds_at_most_and_an_unpaid_number_none,
         sends_about_one_payment_keep_their_distance,
         a_due_refund_is_leased_once,
+        one_accounts_many_refunds_delay_no_others,
         a_refunds_later_news_takes_the_place_of_the_earlier,
         an_over_reserved_payment_sends_nothing,
         a_cancelled_refund_lets_the_others_of_its_payment_go,

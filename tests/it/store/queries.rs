@@ -11,16 +11,15 @@ use prepay::{
         order::{Order, OrderEvent},
         time::Timestamp,
     },
-    store::{Commit, Committed, LeaseToken, Store},
+    store::{Commit, Committed, Store},
 };
 use tokio::sync::Mutex;
 
 use super::{
     place::Place,
-    shop::{NOW, attempt, inserted, moved, secs, started, step, step_at},
+    shop::{NOW, attempt, enrolled, inserted, moved, secs, started, step, step_at},
+    turns::{FAST, lease_at},
 };
-
-const LEASE: Duration = Duration::from_secs(30);
 
 /// An order with an attempt due 5 s from `NOW`.
 async fn waiting(store: &Store) -> Order {
@@ -30,12 +29,14 @@ async fn waiting(store: &Store) -> Order {
     change.order
 }
 
-async fn lease(store: &Store, now: Timestamp, limit: u64) -> Vec<(OrderId, AttemptNo)> {
-    store.lease_due_queries(now, LEASE, limit, LeaseToken::fresh()).await.unwrap()
+async fn lease(store: &Store, now: Timestamp, limit: usize) -> Vec<(OrderId, AttemptNo)> {
+    let leased = lease_at(store, now, limit, FAST).await;
+    leased.taken.into_iter().map(|(_, question)| question).collect()
 }
 
 pub async fn no_question_is_leased_twice(place: Place) {
     const ALL: usize = 60;
+    enrolled(&place.store).await;
     for _ in 0..ALL {
         waiting(&place.store).await;
     }
@@ -65,6 +66,7 @@ pub async fn no_question_is_leased_twice(place: Place) {
 
 pub async fn a_lease_ends(place: Place) {
     let store = &place.store;
+    enrolled(store).await;
     let order = waiting(store).await;
     let one = [(order.id, attempt(1).no)];
     assert_eq!(lease(store, secs(5), 10).await, one);
@@ -85,6 +87,7 @@ pub async fn a_lease_ends(place: Place) {
 
 pub async fn a_page_pulls_a_question_forward(place: Place) {
     let store = &place.store;
+    enrolled(store).await;
     let order = waiting(store).await;
     let pull = |now| async move { store.pull_query_forward(order.id, now, Duration::from_secs(3)).await.unwrap() };
     assert!(pull(secs(1)).await);

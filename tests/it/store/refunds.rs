@@ -6,18 +6,18 @@ use prepay::{
     domain::{
         attempt::Frozen,
         event::{MerchantEvent, RefundNews},
-        id::RefundNo,
+        id::{RefundId, RefundNo},
         money::Fen,
         order::{AnomalyKind, Handled, Order, OrderEvent},
         refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
         time::Timestamp,
     },
-    store::{DeliveryCaps, LeaseToken, RefundCommit, RefundCommitted, RefundInserted, Store, Tried, TryEnd},
+    store::{DeliveryCaps, Lane, RefundCommit, RefundCommitted, RefundInserted, Share, Store, Tried, TryEnd},
 };
 
 use super::{
     place::Place,
-    shop::{NOW, attempt, inserted, payment, secs, started, step},
+    shop::{NOW, account, attempt, enrolled, inserted, payment, secs, started, step},
 };
 
 async fn paid(store: &Store) -> Order {
@@ -172,12 +172,11 @@ pub async fn sends_about_one_payment_keep_their_distance(place: Place) {
 
 pub async fn a_due_refund_is_leased_once(place: Place) {
     let store = &place.store;
+    enrolled(store).await;
     let order = paid(store).await;
     let new = refund(&order, "R1", 1);
     store.insert_refund(&new).await.unwrap();
-    let lease = |now| async move {
-        store.lease_due_refunds(now, Duration::from_secs(30), 10, LeaseToken::fresh()).await.unwrap()
-    };
+    let lease = |now| lease(store, now, 10);
     assert_eq!(lease(secs(0)).await, [new.id]);
     assert_eq!(lease(secs(1)).await, []);
     assert_eq!(lease(secs(30)).await, [new.id], "its holder died");
@@ -186,6 +185,29 @@ pub async fn a_due_refund_is_leased_once(place: Place) {
     assert_eq!(lease(secs(40)).await, [new.id]);
     happen(store, &new, RefundEvent::PaidBack { at: NOW, wallet_refund_no: None }).await;
     assert_eq!(lease(secs(4000)).await, []);
+}
+
+async fn lease(store: &Store, now: Timestamp, limit: usize) -> Vec<RefundId> {
+    let due = store.due_accounts(&Lane::REFUNDS, now).await.unwrap();
+    let shares: Vec<_> = due.into_iter().map(|due| Share { due, room: 8 }).collect();
+    let leased = store.lease_due_refunds(&shares, limit, now, Duration::from_secs(30)).await.unwrap();
+    leased.taken.into_iter().map(|(_, refund)| refund).collect()
+}
+
+pub async fn one_accounts_many_refunds_delay_no_others(place: Place) {
+    let store = &place.store;
+    enrolled(store).await;
+    let order = paid(store).await;
+    for n in 0..Refund::PER_PAYMENT_MAX {
+        store.insert_refund(&refund(&order, &format!("R{n}"), 1)).await.unwrap();
+    }
+    let order = paid(store).await;
+    let others = Refund { account: account(store, "1900000110").await, ..refund(&order, "other", 1) };
+    store.insert_refund(&others).await.unwrap();
+    store.postpone_refund(others.id, secs(1)).await.unwrap();
+    let first = lease(store, secs(1), 8).await;
+    assert_eq!(first.len(), 8);
+    assert!(first.contains(&others.id), "the newest, of another account");
 }
 
 /// The wallet tells of the same second payment again and again.

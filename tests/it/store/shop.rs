@@ -12,7 +12,7 @@ use prepay::{
         time::Timestamp,
         wallet::Wallet,
     },
-    store::{Commit, Committed, Inserted, Store},
+    store::{Commit, Committed, Inserted, NewAccount, Store},
 };
 
 pub const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -82,6 +82,24 @@ pub fn started(no: u8) -> OrderEvent {
         command: CommandId::parse("0198f3a4-0000-7000-8000-000000000001").unwrap(),
         lease_until: secs(20),
     }
+}
+
+/// An account under a number of its wallet's, which several may share.
+pub async fn account(store: &Store, number: &str) -> AccountId {
+    let account = NewAccount {
+        merchant: MerchantId(7),
+        wallet: Wallet::WechatPay,
+        number: number.into(),
+        settings: "{}".into(),
+        public_keys: "{}".into(),
+        created_at: NOW,
+    };
+    store.insert_account(&account).await.unwrap()
+}
+
+/// The account of all attempts here, so that what is due for it is looked for.
+pub async fn enrolled(store: &Store) {
+    while account(store, "1900000109").await < attempt(1).account {}
 }
 
 pub fn ticket(no: u8) -> OrderEvent {

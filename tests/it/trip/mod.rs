@@ -25,6 +25,7 @@ mod refunds;
 pub mod shop;
 mod sides;
 mod signatures;
+mod turns;
 mod watched;
 
 /// Makes one module per place, each with all tests: a database and a broker, named in the path.
@@ -160,6 +161,10 @@ on_every_place! {
         a_page_that_asks_all_the_time_does_not_hammer_the_wallet,
         a_payment_nobody_hears_of_is_found_by_asking,
         a_notice_before_the_prepays_answer_pays,
+        ;
+    turns:
+        a_wallet_that_hangs_delays_no_other_accounts_questions,
+        a_wallet_that_throttles_delays_no_other_accounts_questions,
         ;
     forgeries:
         no_change_to_a_genuine_notice_is_taken,

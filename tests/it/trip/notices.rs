@@ -33,7 +33,7 @@ impl World {
     }
 
     /// An order that its payer paid and nobody was told of.
-    async fn paid_unheard(&self, order_no: &str, side: Side) -> (Value, Person) {
+    pub async fn paid_unheard(&self, order_no: &str, side: Side) -> (Value, Person) {
         let (order, person) = (self.shop.new_order(order_no).await, self.person(side));
         let data = self.tap_ready(&order, &person).await;
         self.press_pay(&data, &person).await.unwrap();
