@@ -22,6 +22,7 @@ mod m20261124_000003_refunds;
 mod m20261124_000004_bills;
 mod m20261124_000005_turns;
 mod m20261124_000006_notes;
+mod m20261124_000007_probes;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000004_bills::Migration),
             Box::new(m20261124_000005_turns::Migration),
             Box::new(m20261124_000006_notes::Migration),
+            Box::new(m20261124_000007_probes::Migration),
         ]
     }
 

@@ -278,8 +278,8 @@ pub fn deliver_again_in(tries: u32) -> Option<Duration> {
     Some(Duration::from_secs(*gap))
 }
 
-/// However its endpoint is doing, an event is given up so long after its schedule began: later than its last try can be, with
-/// all the jitter, and a merchant that asked for an hour's rest each time.
+/// An event whose endpoint is still paused is given up so long after its schedule began: later than its last try can be, with all
+/// the jitter, and a merchant that asked for an hour's rest each time.
 pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(32 * 3600);
 
 #[cfg(test)]

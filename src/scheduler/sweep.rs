@@ -12,22 +12,21 @@ const EXCHANGES_KEPT: Duration = Duration::from_secs(48 * 3600);
 /// Closes what nobody paid in time. Replicas may do it beside each other: the row tells who was first.
 pub async fn close_expired(steps: &Steps) {
     let before = steps.clock.now().minus(Order::SETTLED_AFTER_EXPIRY);
+    let mut after = None;
     loop {
-        let expired = match steps.store.expired_waiting_orders(before, ROWS_AT_ONCE).await {
-            Ok(expired) => expired,
+        // From the last one on, closed or not: one that cannot be closed must not stand before the others.
+        let (expired, next) = match steps.store.expired_waiting_orders(before, after.as_ref(), ROWS_AT_ONCE).await {
+            Ok(page) => page,
             Err(error) => return tracing::warn!(%error, "expired orders cannot be looked for"),
         };
-        let found = expired.len();
-        let mut closed = 0;
         for order in expired {
-            match steps.close_when_over(order).await {
-                Ok(closed_now) => closed += u64::from(closed_now),
-                Err(error) => tracing::warn!(order.id = %order, %error, "an expired order was not closed"),
+            if let Err(error) = steps.close_when_over(order).await {
+                tracing::warn!(order.id = %order, %error, "an expired order was not closed");
             }
         }
-        // Disputed ones stay, and would be found again at once.
-        if closed == 0 || u64::try_from(found).is_ok_and(|found| found < ROWS_AT_ONCE) {
-            return;
+        match next {
+            Some(_) => after = next,
+            None => return,
         }
     }
 }

@@ -80,15 +80,21 @@ impl Deliverer {
     /// Errors: as [`Deliverer::lease`].
     pub async fn lease_probes(&self, limit: usize) -> Result<Vec<DueEvent>, StoreError> {
         let (now, limit) = (self.clock.now(), u64::try_from(limit).unwrap_or(u64::MAX));
-        self.store.lease_probes(now, self.settings.lease, limit).await
+        self.store.lease_probes(now, self.settings.lease, limit, self.settings.caps.probes_per_merchant()).await
     }
 
     /// One try. What cannot be written down is sent again when its lease is over: a merchant hears of everything at least
     /// once, and knows a repeat by its `webhook-id`.
+    ///
+    /// None is made that may outlast the event's lease: somebody else may send it, or what comes after it, by then.
     pub async fn deliver(&self, event: DueEvent) {
+        let addressee = self.addressee(event.merchant).await;
         let began = self.clock.now();
+        if began.plus(self.client.timeout()) > event.lease_until {
+            return tracing::warn!(notify_id = %event.id, "an event's lease was almost over before it could be sent; it is leased again");
+        }
         metrics::histogram!("prepay_event_late_seconds").record(began.since(event.due_at));
-        let told = self.tell(&event, began).await;
+        let told = self.tell(&event, addressee.as_deref(), began).await;
         let now = self.clock.now();
         let written = match told {
             Told::Accepted { status } => {
@@ -96,6 +102,7 @@ impl Deliverer {
                 metrics::histogram!("prepay_event_seconds").record(now.since(event.created_at));
                 self.accepted(&event, status, now).await
             }
+            Told::Not { trouble: Trouble::Crowded, .. } => self.not_made(&event, now).await,
             Told::Not { trouble, status, retry_after } => {
                 self.not_accepted(&event, trouble, status, retry_after, now).await
             }
@@ -105,16 +112,15 @@ impl Deliverer {
         }
     }
 
-    async fn tell(&self, event: &DueEvent, now: Timestamp) -> Told {
-        let addressee = self.addressee(event.merchant).await;
-        let Some((addressee, signer)) = addressee.as_ref().and_then(|to| Some((to, to.signer.as_ref()?))) else {
+    async fn tell(&self, event: &DueEvent, addressee: Option<&Addressee>, now: Timestamp) -> Told {
+        let Some((addressee, signer)) = addressee.and_then(|to| Some((to, to.signer.as_ref()?))) else {
             return Told::Not { trouble: Trouble::NoSecret, status: None, retry_after: None };
         };
         let body = sent_body(event.id, event.kind, event.sequence, &addressee.customer_no, &event.facts);
         let (id, timestamp) = (event.id.to_string(), now.secs());
         let signature = signer.sign(&id, timestamp, &body);
-        let delivery = Delivery { url: &event.url, id: &id, timestamp, signature: &signature, body: &body };
-        self.client.tell(delivery).await
+        let (merchant, url) = (event.merchant, event.url.as_str());
+        self.client.tell(Delivery { merchant, url, id: &id, timestamp, signature: &signature, body: &body }).await
     }
 
     /// A merchant or a secret that this process does not know yet is looked for once.
@@ -133,6 +139,15 @@ impl Deliverer {
         let tried = Tried { status: Some(status), end: TryEnd::Accepted };
         self.store.record_try(event, tried, now).await?;
         self.store.endpoint_answered(&event.endpoint, now).await
+    }
+
+    /// There was no room here to look its name up. That counts as no try, and says nothing about the merchant's server.
+    async fn not_made(&self, event: &DueEvent, now: Timestamp) -> Result<(), StoreError> {
+        const AGAIN_IN: Duration = Duration::from_secs(3);
+        metrics::counter!("prepay_events_total", "outcome" => "crowded").increment(1);
+        tracing::info!(notify_id = %event.id, "too many merchants' names are looked up; an event waits");
+        let tried = Tried { status: None, end: TryEnd::NotMade { again_at: now.plus(AGAIN_IN) } };
+        self.store.record_try(event, tried, now).await
     }
 
     async fn not_accepted(
@@ -185,9 +200,12 @@ impl Deliverer {
             if released > 0 {
                 store.wake_senders();
             }
-            let oldest = store.oldest_due_event(now).await?;
-            let age = oldest.map_or(Duration::ZERO, |due_at| now.since(due_at));
-            metrics::gauge!("prepay_event_due_age_seconds").set(u32::try_from(age.as_secs()).unwrap_or(u32::MAX));
+            let age = |oldest: Option<Timestamp>| {
+                let age = oldest.map_or(Duration::ZERO, |due_at| now.since(due_at));
+                u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
+            };
+            metrics::gauge!("prepay_event_due_age_seconds").set(age(store.oldest_due_event(now).await?));
+            metrics::gauge!("prepay_event_held_age_seconds").set(age(store.oldest_held_event().await?));
             Ok::<_, StoreError>(())
         };
         if let Err(error) = tended.await {
@@ -199,7 +217,7 @@ impl Deliverer {
         self.let_out_to.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Parks what waits for its endpoint, or behind others, longer than its schedule lasts.
+    /// Parks what waits for a paused endpoint longer than its schedule lasts.
     pub async fn give_up_overdue(&self) {
         let now = self.clock.now();
         let overdue = now.minus(GIVEN_UP_AFTER / self.settings.speed_up.get());

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QueryTrait, Statement, Value,
-    sea_query::Expr,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QueryTrait, Statement, Value,
+    sea_query::{Expr, ExprTrait},
 };
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     rows::{self, In},
 };
 use crate::domain::{
-    event::{EventKind, EventState, NotifyId},
+    event::{EventKind, EventState, NotifyId, deliver_again_in},
     id::{MerchantId, OrderId},
     time::Timestamp,
 };
@@ -25,8 +26,15 @@ use crate::domain::{
 pub struct DeliveryCaps {
     /// To one endpoint: a slow one takes no more.
     pub per_endpoint: u32,
-    /// To all endpoints of one merchant.
+    /// To all endpoints of one merchant that are not paused.
     pub per_merchant: u32,
+}
+
+impl DeliveryCaps {
+    /// To the paused endpoints of one merchant: on top, and few, because each is likely to keep a place until its timeout.
+    pub fn probes_per_merchant(&self) -> u32 {
+        Ord::max(self.per_merchant / 4, 1)
+    }
 }
 
 /// An event that is to be sent now.
@@ -48,6 +56,8 @@ pub struct DueEvent {
     /// It tries a paused endpoint again.
     pub probe: bool,
     pub lease: LeaseToken,
+    /// From then on somebody else may send it.
+    pub lease_until: Timestamp,
 }
 
 /// Names an endpoint: a merchant's origin.
@@ -69,6 +79,10 @@ pub enum TryEnd {
     Not {
         trouble: &'static str,
         again_at: Option<Timestamp>,
+    },
+    /// Nothing was tried, for a reason of ours: it counts for nothing.
+    NotMade {
+        again_at: Timestamp,
     },
 }
 
@@ -152,90 +166,65 @@ impl Store {
             .order_by_asc(Column::NextAt);
         let rows = self.read("merchant_events", |db| async move { select.all(&*db).await }).await?;
         let probe = state == EventState::Held;
-        let due = rows.into_iter().filter_map(|row| match due_event(row, lease, probe) {
-            Ok(due) => Some(due),
-            // A later release may have written it. The others of its batch do not wait for whoever can read it.
-            Err(error) => {
-                tracing::error!(%error, "an event that cannot be read is not sent");
-                None
+        let mut due = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (id, tries) = (row.id.clone(), u32::try_from(row.tries).unwrap_or(0));
+            match due_event(row, (lease, now.plus(lease_for)), probe) {
+                Ok(event) => due.push(event),
+                // A later release may have written it. The others of its batch do not wait for whoever can read it, nor do those
+                // of its endpoint or its order for ever: it counts as tried.
+                Err(error) => {
+                    tracing::error!(%error, "an event that cannot be read is not sent");
+                    let again_at = deliver_again_in(tries.saturating_add(1)).map(|gap| now.plus(gap));
+                    let end = TryEnd::Not { trouble: "unreadable", again_at };
+                    if let Err(error) = self.record(&id, lease, Tried { status: None, end }, now).await {
+                        tracing::warn!(%error, "that an event cannot be read is not written down");
+                    }
+                }
             }
-        });
-        Ok(due.collect())
+        }
+        Ok(due)
     }
 
     /// Writes down what became of a try, unless its lease went to somebody else meanwhile. An event that was withdrawn while it
     /// was on its way stays so unless it was accepted.
     pub async fn record_try(&self, event: &DueEvent, tried: Tried, now: Timestamp) -> Result<(), StoreError> {
-        let freed = ActiveModel {
+        self.record(&event.id.to_string(), event.lease, tried, now).await
+    }
+
+    async fn record(&self, id: &str, lease: LeaseToken, tried: Tried, now: Timestamp) -> Result<(), StoreError> {
+        let freed = ActiveModel { lease_token: Set(None), lease_until: Set(None), ..Default::default() };
+        let written = ActiveModel {
             last_status: Set(tried.status.map(i32::from)),
             last_trouble: Set(None),
             last_at: Set(Some(now.ms())),
-            lease_token: Set(None),
-            lease_until: Set(None),
-            ..Default::default()
+            ..freed.clone()
         };
         let ours = |row: ActiveModel| {
-            Entity::update_many()
-                .set(row)
-                .col_expr(Column::Tries, sea_orm::sea_query::ExprTrait::add(Expr::col(Column::Tries), 1))
-                .filter(Column::Id.eq(event.id.to_string()))
-                .filter(Column::LeaseToken.eq(event.lease.to_string()))
+            Entity::update_many().set(row).filter(Column::Id.eq(id)).filter(Column::LeaseToken.eq(lease.to_string()))
         };
+        let counted = |row: ActiveModel| ours(row).col_expr(Column::Tries, Expr::col(Column::Tries).add(1));
         let update = match tried.end {
-            TryEnd::Accepted => ours(ActiveModel { state: Set(EventState::Delivered.as_str().to_owned()), ..freed }),
+            TryEnd::Accepted => {
+                counted(ActiveModel { state: Set(EventState::Delivered.as_str().to_owned()), ..written })
+            }
+            TryEnd::NotMade { again_at } => ours(ActiveModel { next_at: Set(again_at.ms()), ..freed }),
             TryEnd::Not { trouble, again_at } => {
-                let freed = ActiveModel { last_trouble: Set(Some(trouble.to_owned())), ..freed };
+                let written = ActiveModel { last_trouble: Set(Some(trouble.to_owned())), ..written };
                 let on_its_way = [EventState::Pending, EventState::Held].map(EventState::as_str);
                 let row = match again_at {
-                    Some(at) => ActiveModel { next_at: Set(at.ms()), ..freed.clone() },
-                    None => ActiveModel { state: Set(EventState::Parked.as_str().to_owned()), ..freed.clone() },
+                    Some(at) => ActiveModel { next_at: Set(at.ms()), ..written.clone() },
+                    None => ActiveModel { state: Set(EventState::Parked.as_str().to_owned()), ..written.clone() },
                 };
-                let update = ours(row).filter(Column::State.is_in(on_its_way)).into_query();
+                let update = counted(row).filter(Column::State.is_in(on_its_way)).into_query();
                 if self.execute(self.build(&update)).await? > 0 {
                     return Ok(());
                 }
-                ours(freed)
+                counted(written)
             }
         };
         self.execute(self.build(&update.into_query())).await?;
         Ok(())
-    }
-
-    /// Parks at most `limit` events whose schedule began before then: their endpoints were paused for a day. Those that a
-    /// person paused wait for that person. Answers how many.
-    pub async fn park_overdue_events(
-        &self,
-        scheduled_before: Timestamp,
-        now: Timestamp,
-        limit: u64,
-    ) -> Result<u64, StoreError> {
-        let sql = "SELECT e.id FROM merchant_events e WHERE e.state IN ('pending', 'held') AND e.scheduled_from < ? \
-             AND (e.lease_until IS NULL OR e.lease_until <= ?) \
-             AND NOT EXISTS (SELECT 1 FROM endpoints p WHERE p.id = e.endpoint AND p.by_hand) LIMIT ?";
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let ids = self.event_ids(sql, [scheduled_before.ms().into(), now.ms().into(), limit.into()]).await?;
-        let mut parked = 0;
-        for chunk in ids.chunks(CHUNK) {
-            let update = Entity::update_many()
-                .set(ActiveModel { state: Set(EventState::Parked.as_str().to_owned()), ..Default::default() })
-                .filter(Column::Id.is_in(filled_up(chunk)))
-                .filter(Column::State.is_in([EventState::Pending.as_str(), EventState::Held.as_str()]))
-                .filter(Column::ScheduledFrom.lt(scheduled_before.ms()))
-                .filter(free(now));
-            parked += self.execute(self.build(&update.into_query())).await?;
-        }
-        Ok(parked)
-    }
-
-    /// When the event that waits longest should have gone out; `None`: none is late.
-    pub async fn oldest_due_event(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let statement = self.sql(
-            "SELECT MIN(next_at) AS oldest FROM merchant_events WHERE state = 'pending' AND next_at <= ?",
-            [now.ms().into()],
-        );
-        let row = self.read("merchant_events", |db| async move { db.query_one_raw(statement).await }).await?;
-        let oldest = row.map(|row| row.try_get::<Option<i64>>("", "oldest")).transpose()?.flatten();
-        Ok(oldest.map(Timestamp::from_ms))
     }
 
     pub(in crate::store) async fn event_ids(
@@ -276,7 +265,7 @@ pub(in crate::store) fn free(now: Timestamp) -> sea_orm::Condition {
     sea_orm::Condition::any().add(Column::LeaseUntil.is_null()).add(Column::LeaseUntil.lte(now.ms()))
 }
 
-fn due_event(row: Model, lease: LeaseToken, probe: bool) -> Result<DueEvent, StoreError> {
+fn due_event(row: Model, (lease, lease_until): (LeaseToken, Timestamp), probe: bool) -> Result<DueEvent, StoreError> {
     let id = row.id.clone();
     let read = || {
         Ok(DueEvent {
@@ -293,6 +282,7 @@ fn due_event(row: Model, lease: LeaseToken, probe: bool) -> Result<DueEvent, Sto
             created_at: Timestamp::from_ms(row.created_at),
             probe,
             lease,
+            lease_until,
         })
     };
     read().map_err(|column: rows::Column| column.of("merchant_events", id))

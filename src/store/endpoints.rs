@@ -95,6 +95,7 @@ impl Store {
             .set(endpoints::ActiveModel {
                 paused: Set(true),
                 probe_at: Set(Some(now.plus(pause).ms())),
+                probed_until: Set(None),
                 ..Default::default()
             })
             .filter(Column::Id.eq(id))
@@ -120,6 +121,7 @@ impl Store {
                 failures: Set(0),
                 paused: Set(false),
                 probe_at: Set(None),
+                probed_until: Set(None),
                 changed_at: Set(now.ms()),
                 ..Default::default()
             })
@@ -132,24 +134,35 @@ impl Store {
 
     /// For each paused endpoint whose time has come, at most `limit`, the event that waited longest: nobody else gets it, nor
     /// another of its endpoint, for `lease_for`.
+    ///
+    /// First the first endpoint of every merchant, then the second of every merchant; at most `per_merchant` of one are tried
+    /// at once.
     pub async fn lease_probes(
         &self,
         now: Timestamp,
         lease_for: Duration,
         limit: u64,
+        per_merchant: u32,
     ) -> Result<Vec<DueEvent>, StoreError> {
         use endpoints::{Column, Entity};
 
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         // One of whose events none can go now would stand before the others for ever.
         let can_probe = can_probe();
         let sql = format!(
-            "SELECT p.id FROM endpoints p WHERE p.paused AND p.probe_at <= ? \
-             AND EXISTS (SELECT 1 FROM merchant_events e WHERE e.endpoint = p.id AND {can_probe}) \
-             ORDER BY p.probe_at, p.id LIMIT ?"
+            "SELECT id FROM ( \
+               SELECT p.id, p.probe_at, CASE WHEN p.probed_until > ? THEN 1 ELSE 0 END AS under_way, ROW_NUMBER() OVER ( \
+                 PARTITION BY p.merchant_id ORDER BY CASE WHEN p.probed_until > ? THEN 0 ELSE 1 END, p.probe_at, p.id) AS place \
+               FROM endpoints p WHERE p.paused AND (p.probed_until > ? OR (p.probe_at <= ? \
+                 AND EXISTS (SELECT 1 FROM merchant_events e WHERE e.endpoint = p.id AND {can_probe}))) \
+             ) fair WHERE under_way = 0 AND place <= ? ORDER BY place, probe_at, id LIMIT ?"
         );
         let at = Value::from(now.ms());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let values = [at.clone(), at.clone(), at.clone(), at.clone(), limit.into()];
+        let mut values = vec![at.clone(); 7];
+        values.extend([i64::from(per_merchant).into(), limit.into()]);
         let mut probes = Vec::new();
         for endpoint in self.event_ids(&sql, values).await? {
             let sql = format!(
@@ -160,8 +173,9 @@ impl Store {
             if ids.is_empty() {
                 continue;
             }
+            let until = Some(now.plus(lease_for).ms());
             let claim = Entity::update_many()
-                .set(endpoints::ActiveModel { probe_at: Set(Some(now.plus(lease_for).ms())), ..Default::default() })
+                .set(endpoints::ActiveModel { probe_at: Set(until), probed_until: Set(until), ..Default::default() })
                 .filter(Column::Id.eq(endpoint))
                 .filter(Column::Paused.eq(true))
                 .filter(Column::ProbeAt.lte(now.ms()))
@@ -239,6 +253,7 @@ impl Store {
             by_hand: Set(false),
             probe_at: Set(None),
             changed_at: Set(now.ms()),
+            probed_until: Set(None),
         };
         self.insert_if_absent(endpoints::Entity::insert(row).into_query()).await?;
         Ok(())

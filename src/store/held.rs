@@ -4,12 +4,12 @@
 //! it comes back a part at a time.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    sea_query::ExprTrait,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryResult, QuerySelect,
+    QueryTrait, Value, sea_query::ExprTrait,
 };
 
 use super::{
-    deliveries::{CHUNK, EndpointId, filled_up, free},
+    deliveries::{CHUNK, EARLIER, EndpointId, filled_up},
     entity::merchant_events::{ActiveModel, Column, Entity},
     error::StoreError,
     pool::Store,
@@ -64,20 +64,11 @@ impl Store {
             if excess == 0 {
                 continue;
             }
-            let newest = Entity::find()
-                .filter(if matches!(crowd, Column::Endpoint) {
-                    Column::Endpoint.eq(one.endpoint)
-                } else {
-                    Column::MerchantId.eq(one.merchant_id)
-                })
-                .filter(due())
-                .filter(free(now))
-                .order_by_desc(Column::NextAt)
-                .limit(excess)
-                .select_only()
-                .columns([Column::Id, Column::Endpoint, Column::Url, Column::MerchantId])
-                .into_tuple::<(String, String, String, i64)>();
-            let newest = self.read("merchant_events", |db| async move { newest.all(&*db).await }).await?;
+            let (whose, who): (_, Value) = match crowd {
+                Column::Endpoint => ("endpoint", one.endpoint.into()),
+                _ => ("merchant_id", one.merchant_id.into()),
+            };
+            let newest = self.newest_due(whose, who, now, excess).await?;
             let mut known = std::collections::HashSet::new();
             for (id, endpoint, url, merchant) in &newest {
                 // Only a known endpoint's events are let out again.
@@ -90,6 +81,28 @@ impl Store {
             held += self.move_events(&ids, EventState::Pending, EventState::Held).await?;
         }
         Ok(held)
+    }
+
+    /// Events of an endpoint or a merchant that are due and on nobody's way: first those that wait for an earlier one of their
+    /// order, which could not go anyway, then the newest. Held without it they would keep its place.
+    async fn newest_due(
+        &self,
+        whose: &str,
+        who: Value,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<(String, String, String, i64)>, StoreError> {
+        let sql = format!(
+            "SELECT e.id, e.endpoint, e.url, e.merchant_id FROM merchant_events e \
+             WHERE e.{whose} = ? AND e.state = 'pending' AND e.next_at <= ? AND (e.lease_until IS NULL OR e.lease_until <= ?) \
+             ORDER BY CASE WHEN EXISTS ({EARLIER}) THEN 0 ELSE 1 END, e.next_at DESC LIMIT ?"
+        );
+        let (at, limit) = (Value::from(now.ms()), i64::try_from(limit).unwrap_or(i64::MAX));
+        let statement = self.sql(&sql, [who, at.clone(), at.clone(), at, limit.into()]);
+        let rows = self.read("merchant_events", |db| async move { db.query_all_raw(statement).await }).await?;
+        let read =
+            |row: &QueryResult| Ok((row.try_get_by(0)?, row.try_get_by(1)?, row.try_get_by(2)?, row.try_get_by(3)?));
+        rows.iter().map(|row| read(row).map_err(|error: DbErr| StoreError::from(error))).collect()
     }
 
     /// Lets up to `per_endpoint` held events go out for each endpoint that is not paused, as long as no more than that are due
@@ -113,39 +126,35 @@ impl Store {
         let next = endpoints.last().filter(|_| more).cloned().map(EndpointId);
         let mut released = 0;
         for endpoint in endpoints {
-            let of_endpoint = Condition::all().add(Column::Endpoint.eq(&endpoint));
-            let held = Entity::find()
-                .select_only()
-                .columns([Column::Id, Column::MerchantId])
-                .filter(of_endpoint.clone())
-                .filter(Column::State.eq(EventState::Held.as_str()))
-                .order_by_asc(Column::NextAt)
-                .limit(per_endpoint)
-                .into_tuple::<(String, i64)>();
-            let held = self.read("merchant_events", |db| async move { held.all(&*db).await }).await?;
-            let Some((_, merchant)) = held.first() else { continue };
-            let of_merchant = Condition::all().add(Column::MerchantId.eq(*merchant));
-            let room = self.room(of_endpoint, now, per_endpoint).await?;
-            let room = Ord::min(room, self.room(of_merchant, now, per_endpoint.saturating_mul(MERCHANT_TIMES)).await?);
+            let sql = format!(
+                "SELECT e.id FROM merchant_events e WHERE e.endpoint = ? AND e.state = 'held' AND NOT EXISTS ({EARLIER}) \
+                 ORDER BY e.next_at LIMIT ?"
+            );
+            let (who, limit) = (Value::from(endpoint), i64::try_from(per_endpoint).unwrap_or(i64::MAX));
+            let held = self.event_ids(&sql, [who.clone(), now.ms().into(), limit.into()]).await?;
+            let Some(first) = held.first() else { continue };
+            let first = Entity::find_by_id(first);
+            let first = self.read("merchant_events", |db| async move { first.one(&*db).await }).await?;
+            let Some(first) = first else { continue };
+            let room = self.room("endpoint", who, now, per_endpoint).await?;
+            let most = per_endpoint.saturating_mul(MERCHANT_TIMES);
+            let room = Ord::min(room, self.room("merchant_id", first.merchant_id.into(), now, most).await?);
             let room = usize::try_from(room).unwrap_or(usize::MAX);
-            let ids: Vec<String> = held.into_iter().take(room).map(|(id, ..)| id).collect();
+            let ids: Vec<String> = held.into_iter().take(room).collect();
             released += self.move_events(&ids, EventState::Held, EventState::Pending).await?;
         }
         Ok((released, next))
     }
 
-    /// How many fewer than `most` are due there. What waits for its next try takes nobody's place.
-    async fn room(&self, whose: Condition, now: Timestamp, most: u64) -> Result<u64, StoreError> {
-        // Not `count`, which forgets the limit.
-        let due = Entity::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(whose)
-            .filter(Column::State.eq(EventState::Pending.as_str()))
-            .filter(Column::NextAt.lte(now.ms()))
-            .limit(most)
-            .into_tuple::<String>();
-        let due = self.read("merchant_events", |db| async move { due.all(&*db).await }).await?;
+    /// How many fewer than `most` could go there now. What waits for its next try takes nobody's place, nor does what waits for
+    /// an earlier event of its order, which may itself be held.
+    async fn room(&self, whose: &str, who: Value, now: Timestamp, most: u64) -> Result<u64, StoreError> {
+        let sql = format!(
+            "SELECT e.id FROM merchant_events e WHERE e.{whose} = ? AND e.state = 'pending' AND e.next_at <= ? \
+             AND NOT EXISTS ({EARLIER}) LIMIT ?"
+        );
+        let (at, limit) = (Value::from(now.ms()), i64::try_from(most).unwrap_or(i64::MAX));
+        let due = self.event_ids(&sql, [who, at.clone(), at, limit.into()]).await?;
         Ok(most.saturating_sub(u64::try_from(due.len()).unwrap_or(u64::MAX)))
     }
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The column of `orders` that counts its events. The aggregate does not know it, and no commit sets it but by these writes.
-const SEQUENCE: &str = "event_sequence";
+pub(in crate::store) const SEQUENCE: &str = "event_sequence";
 
 /// Names an endpoint: a merchant's origin. Two merchants on one server are two endpoints.
 pub(in crate::store) fn endpoint(merchant: MerchantId, url: &str) -> String {
@@ -70,8 +70,9 @@ impl Store {
                 let now = undelivered(&[EventState::Pending])
                     .col_expr(Column::NextAt, Expr::value(at.ms()))
                     .filter(Column::NextAt.gt(at.ms()));
-                // One that was not tried yet waits for the end of a try, see `earlier_news`.
-                let now = now.filter(Column::Tries.gt(0));
+                // One that was not tried yet waits for the end of a try, see `earlier_news`. The try that it is given now is on top:
+                // a payment that cannot be told for a day must not be given up in minutes, because twelve refunds are told.
+                let now = now.col_expr(Column::Tries, Expr::col(Column::Tries).sub(1)).filter(Column::Tries.gt(0));
                 writes.push((self.build(&now.into_query()), Rows::Any));
                 writes.push((self.earlier_news(order, event, at)?, Rows::Any));
             }

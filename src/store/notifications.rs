@@ -1,18 +1,22 @@
 //! Events as merchants and operators see them: how each stands, and sending them again.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    sea_query::{Expr, ExprTrait},
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, UpdateMany,
+    sea_query::{Expr, ExprTrait, UpdateStatement},
 };
 
 use super::{
     deliveries::{CHUNK, filled_up},
     entity::{
+        endpoints,
         merchant_events::{ActiveModel, Column, Entity, Model},
         orders,
     },
     error::StoreError,
+    merchant_events::SEQUENCE,
     pool::Store,
     rows::{self, In},
 };
@@ -103,21 +107,14 @@ impl Store {
         rows.into_iter().map(event_row).collect()
     }
 
-    /// Sends an event again, delivered or not. A merchant's own only: another's is not there.
+    /// Sends an event again, delivered or not. A merchant's own only: another's is not there. A paused endpoint is tried at once,
+    /// unless a person paused it.
     pub async fn resend_event(&self, merchant: MerchantId, id: NotifyId, now: Timestamp) -> Result<Resent, StoreError> {
-        let update = Entity::update_many()
-            .set(anew(now))
-            .filter(Column::Id.eq(id.to_string()))
-            .filter(Column::MerchantId.eq(i64::from(merchant.0)))
-            .filter(Column::State.ne(EventState::Withdrawn.as_str()))
-            .filter(still_true())
-            .into_query();
-        if self.execute(self.build(&update)).await? > 0 {
-            self.wake_senders();
-            return Ok(Resent::Done);
-        }
-        let found = self.event(id).await?.filter(|event| event.merchant == merchant);
-        Ok(if found.is_some() { Resent::Withdrawn } else { Resent::NoSuch })
+        let select = Entity::find_by_id(id.to_string()).filter(Column::MerchantId.eq(i64::from(merchant.0)));
+        let found = self.read("merchant_events", |db| async move { select.one(&*db).await }).await?;
+        let Some(found) = found else { return Ok(Resent::NoSuch) };
+        let resent = self.resend(&[Wished::from(found)], None, now).await?;
+        Ok(if resent > 0 { Resent::Done } else { Resent::Withdrawn })
     }
 
     /// Sends many events again. Answers how many, and whether there are more than `limit`.
@@ -126,34 +123,88 @@ impl Store {
             return Ok((0, false));
         }
         let select = Entity::find()
-            .select_only()
-            .column(Column::Id)
             .filter(Column::MerchantId.eq(i64::from(which.merchant.0)))
             .filter(Column::State.eq(which.state.as_str()))
             .filter(Column::CreatedAt.gte(which.from.ms()))
             .filter(Column::CreatedAt.lt(which.to.ms()))
             .order_by_asc(Column::CreatedAt)
-            .limit(which.limit.saturating_add(1))
-            .into_tuple::<String>();
-        let mut ids = self.read("merchant_events", |db| async move { select.all(&*db).await }).await?;
+            .limit(which.limit.saturating_add(1));
+        let found = self.read("merchant_events", |db| async move { select.all(&*db).await }).await?;
         let most = usize::try_from(which.limit).unwrap_or(usize::MAX);
-        let more = ids.len() > most;
-        ids.truncate(most);
+        let more = found.len() > most;
+        let wished: Vec<Wished> = found.into_iter().take(most).map(Wished::from).collect();
         let mut resent = 0;
-        for chunk in ids.chunks(CHUNK) {
-            let update = Entity::update_many()
-                .set(anew(now))
-                .filter(Column::Id.is_in(filled_up(chunk)))
-                .filter(Column::State.eq(which.state.as_str()))
-                .filter(still_true())
-                .into_query();
-            resent += self.execute(self.build(&update)).await?;
-        }
-        if resent > 0 {
-            self.wake_senders();
+        for chunk in wished.chunks(CHUNK) {
+            resent += self.resend(chunk, Some(which.state), now).await?;
         }
         Ok((resent, more))
     }
+
+    /// Begins the schedules of these events anew, of those that are in this state, in one transaction. Answers how many.
+    async fn resend(&self, wished: &[Wished], state: Option<EventState>, now: Timestamp) -> Result<u64, StoreError> {
+        let mut script = Vec::new();
+        // A payment that is being committed decides whether a close is still true: its row is waited for first, and what is
+        // read after is what it left.
+        let closes = sorted(wished.iter().filter(|event| event.is_close).map(|event| &event.order));
+        if !closes.is_empty() {
+            let lock = orders::Entity::update_many()
+                .col_expr(SEQUENCE, Expr::col(SEQUENCE).into())
+                .filter(orders::Column::Id.is_in(filled_up(&closes)))
+                .filter(orders::Column::State.eq("closed"));
+            script.push(self.build(&lock.into_query()));
+        }
+        let endpoints = sorted(wished.iter().map(|event| &event.endpoint));
+        script.push(self.build(&probe_now(&endpoints, now)));
+        let ids = sorted(wished.iter().map(|event| &event.id));
+        let mut update = anew(now)
+            .filter(Column::Id.is_in(filled_up(&ids)))
+            .filter(Column::State.ne(EventState::Withdrawn.as_str()))
+            .filter(still_true());
+        if let Some(state) = state {
+            update = update.filter(Column::State.eq(state.as_str()));
+        }
+        script.push(self.build(&update.into_query()));
+        let resent = self.run_all(script).await?;
+        if resent > 0 {
+            self.wake_senders();
+        }
+        Ok(resent)
+    }
+}
+
+/// An event that is to be sent again.
+struct Wished {
+    id: String,
+    order: String,
+    endpoint: String,
+    is_close: bool,
+}
+
+impl From<Model> for Wished {
+    fn from(row: Model) -> Self {
+        let is_close = row.kind == EventKind::Close.as_str();
+        Self { id: row.id, order: row.order_id, endpoint: row.endpoint, is_close }
+    }
+}
+
+/// Each once. Everybody takes rows in the same order, or two who take the same ones may wait for each other.
+fn sorted<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    names.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Whoever asks for an event again has mended the server: it is not left alone any longer. A try that is under way is not doubled.
+fn probe_now(endpoints: &[String], now: Timestamp) -> UpdateStatement {
+    use endpoints::Column;
+
+    let under_way = Column::ProbedUntil.gt(now.ms());
+    endpoints::Entity::update_many()
+        .set(endpoints::ActiveModel { probe_at: Set(Some(now.ms())), ..Default::default() })
+        .filter(Column::Id.is_in(filled_up(endpoints)))
+        .filter(Column::Paused.eq(true))
+        .filter(Column::ByHand.eq(false))
+        .filter(Column::ProbeAt.gt(now.ms()))
+        .filter(Condition::any().add(Column::ProbedUntil.is_null()).add(under_way.not()))
+        .into_query()
 }
 
 /// A close is told only while its order is closed: one that was delivered, or on its way, before a payment came is as untrue
@@ -168,17 +219,19 @@ fn still_true() -> Condition {
     Condition::any().add(Column::Kind.ne(EventKind::Close.as_str())).add(Expr::exists(closed))
 }
 
-/// A schedule that begins now. A try that is under way is not the one that was asked for: what becomes of it is not written.
-fn anew(now: Timestamp) -> ActiveModel {
-    ActiveModel {
-        state: Set(EventState::Pending.as_str().to_owned()),
-        tries: Set(0),
-        next_at: Set(now.ms()),
-        scheduled_from: Set(now.ms()),
-        lease_token: Set(None),
-        lease_until: Set(None),
-        ..Default::default()
-    }
+/// A schedule that begins now. A try that is under way is not the one that was asked for: what becomes of it is not written. But it
+/// may be arriving, so its lease goes on, for this event and for those after it.
+fn anew(now: Timestamp) -> UpdateMany<Entity> {
+    let lease_until = || Expr::col(Column::LeaseUntil);
+    Entity::update_many()
+        .set(ActiveModel {
+            state: Set(EventState::Pending.as_str().to_owned()),
+            tries: Set(0),
+            scheduled_from: Set(now.ms()),
+            lease_token: Set(None),
+            ..Default::default()
+        })
+        .col_expr(Column::NextAt, Expr::case(lease_until().gt(now.ms()), lease_until()).finally(now.ms()).into())
 }
 
 fn event_row(row: Model) -> Result<EventRow, StoreError> {

@@ -44,6 +44,13 @@ impl std::fmt::Display for LeaseToken {
     }
 }
 
+/// An order's place among the expired ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiredOrder {
+    expire_at: i64,
+    id: String,
+}
+
 impl Store {
     /// A question could not be asked: it is due again then, and its lease is over. Beside the aggregate, like a page's pull.
     pub async fn postpone_query(&self, order: OrderId, no: AttemptNo, until: Timestamp) -> Result<(), StoreError> {
@@ -61,18 +68,51 @@ impl Store {
         Ok(())
     }
 
-    /// Orders past their expiry of which nothing may be payable, the oldest first, at most `limit`.
-    pub async fn expired_waiting_orders(&self, before: Timestamp, limit: u64) -> Result<Vec<OrderId>, StoreError> {
-        let select = orders::Entity::find()
+    /// Orders past their expiry of which nothing may be payable, the oldest first, at most `limit` from the one after `after`
+    /// on. Disputed ones are not among them: a person decides about those.
+    ///
+    /// Answers them, and where the next page begins; `None`: there is none.
+    pub async fn expired_waiting_orders(
+        &self,
+        before: Timestamp,
+        after: Option<&ExpiredOrder>,
+        limit: u64,
+    ) -> Result<(Vec<OrderId>, Option<ExpiredOrder>), StoreError> {
+        let disputed = Entity::find()
             .select_only()
-            .column(orders::Column::Id)
+            .column(Column::No)
+            .filter(Expr::col((Entity, Column::OrderId)).equals((orders::Entity, orders::Column::Id)))
+            .filter(Column::State.eq("disputed"))
+            .into_query();
+        let mut select = orders::Entity::find()
+            .select_only()
+            .columns([orders::Column::ExpireAt, orders::Column::Id])
             .filter(orders::Column::State.eq(OrderState::Waiting.name()))
             .filter(orders::Column::ExpireAt.lt(before.ms()))
+            .filter(Expr::exists(disputed).not())
             .order_by_asc(orders::Column::ExpireAt)
-            .limit(limit)
-            .into_tuple::<String>();
-        let ids = self.read("orders", |db| async move { select.all(&*db).await }).await?;
-        ids.iter().map(|id| OrderId::parse(id).map_err(|_| StoreError::corrupt("orders", "id", id))).collect()
+            .order_by_asc(orders::Column::Id)
+            .limit(limit);
+        if let Some(ExpiredOrder { expire_at, id }) = after {
+            select = select
+                .filter(orders::Column::ExpireAt.gte(*expire_at))
+                .filter(Condition::any().add(orders::Column::ExpireAt.gt(*expire_at)).add(orders::Column::Id.gt(id)));
+        }
+        let select = select.into_tuple::<(i64, String)>();
+        let rows = self.read("orders", |db| async move { select.all(&*db).await }).await?;
+        let full = u64::try_from(rows.len()).is_ok_and(|found| found == limit);
+        let next =
+            rows.last().filter(|_| full).map(|(expire_at, id)| ExpiredOrder { expire_at: *expire_at, id: id.clone() });
+        // One that cannot be read keeps no other open.
+        let readable = rows.iter().filter_map(|(_, id)| match OrderId::parse(id) {
+            Ok(id) => Some(id),
+            Err(_) => {
+                let error = StoreError::corrupt("orders", "id", id);
+                tracing::error!(%error, "an expired order that cannot be read is not closed");
+                None
+            }
+        });
+        Ok((readable.collect(), next))
     }
 
     /// Orders that a command holds, in no order.

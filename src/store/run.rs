@@ -173,6 +173,27 @@ impl Store {
         Ok(self.run_if_all(vec![guard], then).await?.is_none())
     }
 
+    /// Runs statements in one transaction, whatever they change. Answers how many rows the last one changed.
+    pub(in crate::store) async fn run_all(&self, script: Vec<Statement>) -> Result<u64, StoreError> {
+        let store = self.clone();
+        self.finish(async move {
+            retried(|| async {
+                let tx = store.begin().await?;
+                let result = async {
+                    let mut changed = 0;
+                    for statement in &script {
+                        changed = tx.tx.execute_raw(statement.clone()).await?.rows_affected();
+                    }
+                    Ok(End::Commit(changed))
+                };
+                let result = result.await;
+                tx.end(result).await
+            })
+            .await
+        })
+        .await
+    }
+
     /// As [`Store::run_if`] with several guards, in their order. Answers which of them changed no row; `None`: it was committed.
     pub(in crate::store) async fn run_if_all(
         &self,

@@ -7,7 +7,8 @@ use reqwest::{
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 
-use super::guard::{GuardedResolver, Lookup, NotReachable, Reach, SystemLookup, judge};
+use super::guard::{Crowded, GuardedResolver, Lookup, NotReachable, ON_BEHALF_OF, Reach, SystemLookup, judge};
+use crate::domain::id::MerchantId;
 
 /// More of an answer is not read.
 const ANSWER_MAX: usize = 1024;
@@ -35,6 +36,8 @@ impl Default for WebhookSettings {
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivery<'a> {
+    /// Who is told.
+    pub merchant: MerchantId,
     pub url: &'a str,
     /// `webhook-id`: the same at every try.
     pub id: &'a str,
@@ -53,6 +56,8 @@ pub enum Trouble {
     Address,
     /// The merchant has no live webhook secret; nothing was sent.
     NoSecret,
+    /// Too many names were looked up already: nothing was tried, and it is not the merchant's fault.
+    Crowded,
     /// No connection came about: no such name, nobody listens, TLS that does not verify.
     Connect,
     /// No whole answer in time.
@@ -71,6 +76,7 @@ impl Trouble {
         match self {
             Self::Address => "address",
             Self::NoSecret => "no_secret",
+            Self::Crowded => "crowded",
             Self::Connect => "connect",
             Self::Timeout => "timeout",
             Self::Cut => "cut",
@@ -106,6 +112,7 @@ pub struct WebhookClient {
     public: reqwest::Client,
     /// To loopback and private places only; `None` where these are not allowed.
     private: Option<reqwest::Client>,
+    timeout: Duration,
 }
 
 impl WebhookClient {
@@ -119,7 +126,13 @@ impl WebhookClient {
         const HERE_TOO: &[Reach] = &[Reach::Public, Reach::Private];
         let public = if settings.allow_private { HERE_TOO } else { &[Reach::Public] };
         let private = settings.allow_private.then(|| client(settings, lookup.clone(), &[Reach::Private]));
-        Ok(Self { public: client(settings, lookup, public)?, private: private.transpose()? })
+        let timeout = settings.timeout;
+        Ok(Self { public: client(settings, lookup, public)?, private: private.transpose()?, timeout })
+    }
+
+    /// How long a try takes at most.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// One try. Never an error: whatever happens is a try that was accepted or not. Cancel safe, though the merchant may have
@@ -139,9 +152,8 @@ impl WebhookClient {
             .header("webhook-timestamp", delivery.timestamp)
             .header("webhook-signature", delivery.signature)
             .body(delivery.body.to_owned())
-            .send()
-            .await;
-        match sent {
+            .send();
+        match ON_BEHALF_OF.scope(delivery.merchant, sent).await {
             Ok(answer) => heard(answer).await,
             Err(error) => Told::not(trouble(&error)),
         }
@@ -205,6 +217,9 @@ fn trouble(error: &reqwest::Error) -> Trouble {
     while let Some(inner) = cause {
         if inner.is::<NotReachable>() {
             return Trouble::Address;
+        }
+        if inner.is::<Crowded>() {
+            return Trouble::Crowded;
         }
         cause = inner.source();
     }

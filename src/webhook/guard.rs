@@ -2,10 +2,12 @@
 //! connected to, and on literals, which are never resolved.
 
 use std::{
+    collections::HashMap,
     error::Error,
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,44 +18,89 @@ use reqwest::{
 use tokio::sync::Semaphore;
 
 use super::address::{is_private, is_public};
+use crate::domain::id::MerchantId;
 
 /// Looks up the addresses of a name, each time anew.
 #[async_trait]
 pub trait Lookup: Send + Sync + 'static {
-    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
+    /// For this merchant; `None`: it is not known for whom.
+    ///
+    /// Errors: one that holds [`Crowded`] when it was not looked up for lack of room.
+    async fn lookup(&self, name: &str, merchant: Option<MerchantId>) -> io::Result<Vec<IpAddr>>;
 }
+
+/// A name was not looked up: too many others are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many names are looked up")]
+pub struct Crowded;
 
 /// The machine's own resolver.
 ///
 /// It blocks a thread for as long as the name's servers keep it waiting, even when nobody waits for the answer any more. The
-/// process has a bounded number of such threads, for the wallets' names too: merchants' names have a part of them.
+/// process has a bounded number of such threads, for the wallets' names too: merchants' names have a part of them, and each
+/// merchant's names a part of that, or dead name servers of one would keep the others from being found.
 pub(super) struct SystemLookup {
     places: Arc<Semaphore>,
+    /// Of merchants whose names are looked up now.
+    shares: Mutex<HashMap<Option<MerchantId>, Weak<Semaphore>>>,
+    share: usize,
     resolve: fn(&str) -> io::Result<Vec<IpAddr>>,
 }
 
 /// Names looked up at once. tokio has 512 threads for what blocks.
 const LOOKUPS_AT_ONCE: usize = 64;
+/// ... for one merchant.
+const LOOKUPS_OF_ONE: usize = 8;
+/// Longer than this no try waits for its turn: it has only so many seconds.
+const TURN_WAITED_FOR: Duration = Duration::from_secs(1);
 
 impl Default for SystemLookup {
     fn default() -> Self {
         let resolve = |name: &str| Ok((name, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect());
-        Self { places: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)), resolve }
+        Self::new(LOOKUPS_AT_ONCE, LOOKUPS_OF_ONE, resolve)
+    }
+}
+
+impl SystemLookup {
+    fn new(places: usize, share: usize, resolve: fn(&str) -> io::Result<Vec<IpAddr>>) -> Self {
+        Self { places: Arc::new(Semaphore::new(places)), shares: Mutex::default(), share, resolve }
+    }
+
+    /// A merchant's share, kept for as long as somebody uses it.
+    fn share_of(&self, merchant: Option<MerchantId>) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(&merchant).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(self.share));
+        shares.insert(merchant, Arc::downgrade(&share));
+        share
     }
 }
 
 #[async_trait]
 impl Lookup for SystemLookup {
-    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let place = self.places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    async fn lookup(&self, name: &str, merchant: Option<MerchantId>) -> io::Result<Vec<IpAddr>> {
+        let turn = async {
+            let share = self.share_of(merchant).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((share, self.places.clone().acquire_owned().await.map_err(io::Error::other)?))
+        };
+        let turn = tokio::time::timeout(TURN_WAITED_FOR, turn).await.map_err(|_| io::Error::other(Crowded))??;
         let (name, resolve) = (name.to_owned(), self.resolve);
         let looked_up = tokio::task::spawn_blocking(move || {
             // Held by the thread, not by who waits for it.
-            let _place = place;
+            let _turn = turn;
             resolve(&name)
         });
         looked_up.await.map_err(io::Error::other)?
     }
+}
+
+tokio::task_local! {
+    /// For whom the names of a delivery are looked up. A client has one resolver for all its merchants, and asks it within the
+    /// task that sends.
+    pub(super) static ON_BEHALF_OF: MerchantId;
 }
 
 /// What may be reached.
@@ -87,8 +134,15 @@ pub(super) struct GuardedResolver {
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (lookup, reach) = (self.lookup.clone(), self.reach);
+        let merchant = ON_BEHALF_OF.try_get().ok();
         Box::pin(async move {
-            let found = lookup.lookup(name.as_str()).await?;
+            let found = match lookup.lookup(name.as_str(), merchant).await {
+                Ok(found) => found,
+                Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Crowded>()) => {
+                    return Err(Box::new(Crowded) as Box<dyn Error + Send + Sync>);
+                }
+                Err(error) => return Err(error.into()),
+            };
             let admitted = |ip: &IpAddr| reach.iter().any(|reach| reach.admits(*ip));
             let addrs: Vec<_> = found.into_iter().filter(admitted).map(|ip| SocketAddr::new(ip, 0)).collect();
             if addrs.is_empty() {
@@ -136,34 +190,66 @@ pub(super) fn judge(url: &str, allow_private: bool) -> Result<(Url, Reach), NotR
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-        time::Duration,
-    };
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
 
-    static STARTED: AtomicUsize = AtomicUsize::new(0);
-    static ANSWERS: AtomicBool = AtomicBool::new(false);
+    const DEAD: Option<MerchantId> = Some(MerchantId(1));
 
-    fn slow(_: &str) -> io::Result<Vec<IpAddr>> {
-        STARTED.fetch_add(1, Ordering::SeqCst);
-        while !ANSWERS.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(Vec::new())
+    /// How a lookup ends for who waits for it a while, but not for the name's servers.
+    async fn tried(lookup: &SystemLookup, name: &str, merchant: Option<MerchantId>) -> Option<io::Result<Vec<IpAddr>>> {
+        tokio::time::timeout(TURN_WAITED_FOR * 2, lookup.lookup(name, merchant)).await.ok()
+    }
+
+    fn is_crowded(tried: Option<io::Result<Vec<IpAddr>>>) -> bool {
+        tried.is_some_and(|found| found.is_err_and(|error| error.get_ref().is_some_and(|inner| inner.is::<Crowded>())))
     }
 
     #[tokio::test]
     async fn names_that_nobody_waits_for_still_have_their_places() {
-        let lookup = SystemLookup { places: Arc::new(Semaphore::new(2)), resolve: slow };
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        static ANSWERS: AtomicBool = AtomicBool::new(false);
+        fn slow(_: &str) -> io::Result<Vec<IpAddr>> {
+            STARTED.fetch_add(1, Ordering::SeqCst);
+            while !ANSWERS.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(Vec::new())
+        }
+
+        let lookup = SystemLookup::new(2, 2, slow);
         for _ in 0..5 {
-            let given_up = tokio::time::timeout(Duration::from_millis(50), lookup.lookup("slow.example")).await;
+            let given_up = tokio::time::timeout(Duration::from_millis(50), lookup.lookup("slow.example", DEAD)).await;
             assert!(given_up.is_err());
         }
         assert_eq!(STARTED.load(Ordering::SeqCst), 2);
+        assert!(is_crowded(tried(&lookup, "slow.example", None).await), "no place in time");
         ANSWERS.store(true, Ordering::SeqCst);
-        let found = tokio::time::timeout(Duration::from_secs(20), lookup.lookup("slow.example")).await;
+        let found = tokio::time::timeout(Duration::from_secs(20), lookup.lookup("slow.example", DEAD)).await;
         assert!(found.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn dead_name_servers_of_one_merchant_leave_the_others_their_places() {
+        static GONE: AtomicBool = AtomicBool::new(false);
+        fn slow_or_not(name: &str) -> io::Result<Vec<IpAddr>> {
+            while name == "dead.example" && !GONE.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(vec![IpAddr::from([93, 184, 216, 34])])
+        }
+
+        let lookup = SystemLookup::new(4, 2, slow_or_not);
+        let waiting = || tokio::time::timeout(Duration::from_millis(50), lookup.lookup("dead.example", DEAD));
+        for _ in 0..2 {
+            assert!(waiting().await.is_err());
+        }
+        assert!(is_crowded(tried(&lookup, "dead.example", DEAD).await), "its share is taken");
+        for other in 2..100 {
+            let found = lookup.lookup("alive.example", Some(MerchantId(other))).await;
+            assert_eq!(found.unwrap().len(), 1);
+        }
+        assert!(lookup.shares.lock().unwrap().len() <= 3, "a merchant is forgotten with its last lookup");
+        GONE.store(true, Ordering::SeqCst);
     }
 }

@@ -5,4 +5,4 @@ mod client;
 mod guard;
 
 pub use client::{Delivery, Told, Trouble, WebhookClient, WebhookSettings};
-pub use guard::{Lookup, Reach};
+pub use guard::{Crowded, Lookup, Reach};

@@ -31,7 +31,7 @@ impl Names {
 
 #[async_trait]
 impl Lookup for Names {
-    async fn lookup(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+    async fn lookup(&self, _: &str, _: Option<MerchantId>) -> io::Result<Vec<IpAddr>> {
         let mut answers = self.0.lock().unwrap();
         let now = answers.front().cloned().ok_or_else(|| io::Error::other("no such name"))?;
         if answers.len() > 1 {
@@ -62,12 +62,34 @@ async fn server(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     (addr, came)
 }
 
+/// A server on loopback that speaks TLS with a certificate of its own making, and counts who sent it anything over that.
+async fn self_signed() -> (SocketAddr, Arc<AtomicUsize>) {
+    let made = rcgen::generate_simple_self_signed(vec!["shop.example".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let tls =
+        rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.into()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, heard) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = heard.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            if stream.read(&mut [0; 8192]).await.is_ok_and(|read| read > 0) {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            let _wrote = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK").await;
+        }
+    });
+    (addr, heard)
+}
+
 fn settings(allow_private: bool) -> WebhookSettings {
     WebhookSettings { allow_private, timeout: Duration::from_secs(5), ..WebhookSettings::default() }
 }
 
 async fn tell(client: &WebhookClient, url: &str) -> Told {
-    client.tell(Delivery { url, id: "id", timestamp: 1, signature: "v1,x", body: "{}" }).await
+    client.tell(Delivery { merchant: MerchantId(7), url, id: "id", timestamp: 1, signature: "v1,x", body: "{}" }).await
 }
 
 async fn told_here(answer: &'static str) -> Told {
@@ -196,4 +218,60 @@ async fn silence_ends_with_its_timeout() {
     // Nobody listens where somebody did.
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     assert_eq!(tell(&client, &format!("http://{gone}/")).await, Told::not(Trouble::Connect));
+}
+
+/// Whose name it is reaches the resolver, and that it found no room is told apart from a merchant's troubles.
+#[tokio::test]
+async fn a_name_is_looked_up_on_behalf_of_its_merchant() {
+    struct Full(Mutex<Vec<Option<MerchantId>>>);
+
+    #[async_trait]
+    impl Lookup for Full {
+        async fn lookup(&self, _: &str, merchant: Option<MerchantId>) -> io::Result<Vec<IpAddr>> {
+            self.0.lock().unwrap().push(merchant);
+            Err(io::Error::other(Crowded))
+        }
+    }
+
+    let full = Arc::new(Full(Mutex::default()));
+    let client = WebhookClient::with_lookup(&settings(false), full.clone()).unwrap();
+    assert_eq!(tell(&client, "https://shop.example/n").await, Told::not(Trouble::Crowded));
+    assert_eq!(*full.0.lock().unwrap(), [Some(MerchantId(7))]);
+}
+
+/// TLS that does not verify is no connection, and nothing is sent over it.
+#[tokio::test]
+async fn a_certificate_of_ones_own_making_is_not_believed() {
+    let (addr, heard) = self_signed().await;
+    let port = addr.port();
+    let client = WebhookClient::with_lookup(&settings(true), Names::are(&[&["127.0.0.1"]])).unwrap();
+    assert_eq!(tell(&client, &format!("https://shop.example:{port}/n")).await, Told::not(Trouble::Connect));
+    assert_eq!(heard.load(Ordering::SeqCst), 0, "nothing was sent over it");
+}
+
+/// A proxy would connect for us, wherever it likes. What names one is the environment, so this test runs itself in a child.
+#[tokio::test]
+async fn the_environments_proxies_are_not_used() {
+    const URL: &str = "PREPAY_TEST_PAST_THE_PROXY";
+    if let Ok(url) = std::env::var(URL) {
+        let client = WebhookClient::with_lookup(&settings(true), Names::are(&[&["127.0.0.1"]])).unwrap();
+        assert_eq!(tell(&client, &url).await, Told::Accepted { status: 200 });
+        return;
+    }
+    const YES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK";
+    let ((addr, came), (proxy, proxied)) = (server(YES).await, server(YES).await);
+    let child = tokio::task::spawn_blocking(move || {
+        let proxy = format!("http://{proxy}");
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "webhook::client::tests::the_environments_proxies_are_not_used"])
+            .envs(["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, &proxy)))
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
+            .env(URL, format!("http://shop.invalid:{}/n", addr.port()))
+            .output()
+            .unwrap()
+    });
+    let child = child.await.unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert_eq!((came.load(Ordering::SeqCst), proxied.load(Ordering::SeqCst)), (1, 0));
 }

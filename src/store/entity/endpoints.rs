@@ -16,6 +16,8 @@ pub struct Model {
     /// When one event tries it again; none while it is paused by hand.
     pub probe_at: Option<i64>,
     pub changed_at: i64,
+    /// The end of the lease of the event that tries it while it is paused; the past, or none: no such try is under way.
+    pub probed_until: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

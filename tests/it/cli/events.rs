@@ -1,9 +1,11 @@
 //! Looking after what merchants are told, from the command line.
 
 mod on_sqlite {
+    use std::time::Duration;
+
     use prepay::{
-        domain::{event::EventState, id::MerchantId},
-        store::EventFilter,
+        domain::{event::EventState, id::MerchantId, order::Order, time::Timestamp},
+        store::{Commit, Committed, DeliveryCaps, EventFilter, Tried, TryEnd},
     };
 
     use crate::{
@@ -26,17 +28,32 @@ mod on_sqlite {
         assert!(at.ok(&["event", "resume", "C1", endpoint]).await.contains("is resumed"));
 
         let store = place::connect(&format!("sqlite://{}", at.path("prepay.db").display()), 2).await;
-        let order = prepay::domain::order::Order { merchant: MerchantId(1), ..shop::order() };
-        store.insert_order(&order).await.unwrap();
-        let order = shop::step(&store, &order, shop::started(1)).await;
-        shop::step(&store, &order, shop::payment(1)).await;
-        store.park_overdue_events(shop::secs(1), shop::secs(1), 10).await.unwrap();
+        // One event made long ago, and one that will be made in the year 2027 of the tests: of those until now it is none.
+        let mut orders = Vec::new();
+        for made_at in [Timestamp::from_secs(1_700_000_000), shop::NOW] {
+            let order = Order { merchant: MerchantId(1), ..shop::order() };
+            store.insert_order(&order).await.unwrap();
+            let order = shop::step(&store, &order, shop::started(1)).await;
+            let paid = shop::moved(&order, shop::payment(1));
+            assert_eq!(
+                store.commit(Commit { moved: &paid, outcome: None, at: made_at }).await.unwrap(),
+                Committed::Done
+            );
+            orders.push(order.id);
+        }
+        let caps = DeliveryCaps { per_endpoint: 10, per_merchant: 10 };
+        for event in store.lease_due_events(shop::secs(1), Duration::from_secs(9), 10, caps).await.unwrap() {
+            let last = Tried { status: None, end: TryEnd::Not { trouble: "connect", again_at: None } };
+            store.record_try(&event, last, shop::secs(1)).await.unwrap();
+        }
         let parked = at.ok(&["event", "list", "--customer", "C1", "--state", "parked"]).await;
-        assert!(parked.contains("PAY") && parked.contains(&order.id.to_string()), "{parked}");
+        assert!(parked.contains("PAY") && orders.iter().all(|id| parked.contains(&id.to_string())), "{parked}");
         let span = ["--from", "2020-01-01T00:00:00+08:00", "--to", "2100-01-01T00:00:00+08:00"];
-        // Made in the year 2027 of the tests: not yet.
         let many = [&["event", "resend", "--customer", "C1"][..], &span].concat();
-        assert!(at.ok(&many).await.contains("events of C1 are sent again"));
+        assert!(at.ok(&many).await.contains("1 events of C1 are sent again"));
+        assert_eq!(store.events_of_order(orders[0]).await.unwrap()[0].state, EventState::Pending);
+        assert_eq!(store.events_of_order(orders[1]).await.unwrap()[0].state, EventState::Parked);
+        assert!(at.ok(&many).await.contains("0 events of C1 are sent again"));
         let id = store.list_events(EventFilter::default(), 1).await.unwrap()[0].id;
         assert!(at.ok(&["event", "resend", &id.to_string()]).await.contains("is sent again"));
         assert_eq!(store.event(id).await.unwrap().unwrap().state, EventState::Pending);

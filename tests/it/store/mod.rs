@@ -5,6 +5,7 @@
 mod cancelled;
 mod commits;
 mod corrupt;
+mod event_turns;
 mod events;
 mod exchanges;
 mod orders;
@@ -79,6 +80,16 @@ on_every_database! {
         a_long_queue_of_one_merchant_is_held_over_all_its_endpoints,
         an_event_that_cannot_be_read_keeps_no_other_waiting,
         no_event_is_leased_twice;
+    event_turns:
+        paused_endpoints_of_one_merchant_leave_the_others_their_tries,
+        what_waits_for_a_held_event_does_not_keep_it_held,
+        no_event_is_given_up_untried,
+        a_close_is_not_sent_again_beside_a_payment_that_is_being_committed,
+        a_wish_to_send_again_does_not_let_others_overtake_the_try_under_way,
+        whoever_asks_for_an_event_again_is_tried_at_once,
+        what_waits_for_an_endpoint_or_for_its_turn_is_not_late,
+        an_event_that_cannot_be_read_does_not_try_its_endpoint_each_time,
+        a_try_that_was_not_made_counts_for_nothing;
     corrupt:
         a_row_that_cannot_be_read_is_named;
     exchanges:
@@ -91,7 +102,8 @@ on_every_database! {
     queries:
         no_question_is_leased_twice,
         a_lease_ends,
-        a_page_pulls_a_question_forward;
+        a_page_pulls_a_question_forward,
+        orders_that_cannot_be_closed_do_not_keep_others_open;
     turns:
         a_backlog_of_one_account_delays_no_other,
         schedulers_together_keep_a_numbers_pace,
@@ -113,6 +125,9 @@ on_every_database! {
         a_refund_by_hand_notes_the_anomalies_of_its_payment,
         a_refund_by_policy_that_fails_is_a_persons,
         a_refunds_later_news_waits_for_the_earlier_ones_try,
+        news_of_refunds_do_not_use_up_a_payments_tries,
+        what_is_told_at_once_is_numbered_one_after_the_other,
+        what_cannot_be_told_did_not_happen,
         an_anomaly_is_kept_once_and_decided_once;
     registry:
         merchants_and_their_keys,

@@ -62,12 +62,12 @@ async fn paid_late_and_twice(store: &Store) {
     assert_eq!(store.list_anomalies(1).await.unwrap()[0].kind, SecondPayment);
 }
 
-fn disputed_by(trade_no: &str, what: Mismatch) -> OrderEvent {
+pub fn disputed_by(trade_no: &str, what: Mismatch) -> OrderEvent {
     let dispute = Dispute { what, payer_amount: Some(Sum::new(7).unwrap()), paid_at: Some(secs(3)) };
     OrderEvent::PaymentDisputed { attempt: attempt(1).no, trade_no: TradeNo::parse(trade_no).unwrap(), dispute }
 }
 
-fn other_amount() -> Mismatch {
+pub fn other_amount() -> Mismatch {
     Mismatch::Amount { paid: Fen::new(1).unwrap(), ordered: order().amount }
 }
 

@@ -11,11 +11,12 @@ use prepay::{
         order::{Order, OrderEvent},
         time::Timestamp,
     },
-    store::{Commit, Committed, Store},
+    store::{Commit, Committed, Inserted, Store},
 };
 use tokio::sync::Mutex;
 
 use super::{
+    orders::{disputed_by, other_amount},
     place::Place,
     shop::{NOW, attempt, enrolled, inserted, moved, secs, started, step, step_at},
     turns::{FAST, lease_at},
@@ -106,4 +107,31 @@ pub async fn a_page_pulls_a_question_forward(place: Place) {
     assert!(pull(secs(4)).await);
     assert_eq!(lease(store, secs(4), 10).await.len(), 1);
     assert!(!store.pull_query_forward(OrderId::fresh(), secs(9), Duration::ZERO).await.unwrap());
+}
+
+pub async fn orders_that_cannot_be_closed_do_not_keep_others_open(place: Place) {
+    let store = &place.store;
+    let expired_at = async |expire_at| {
+        let order = Order { expire_at, ..super::shop::order() };
+        assert_eq!(store.insert_order(&order).await.unwrap(), Inserted::New);
+        order
+    };
+    for n in 0..2 {
+        let order = step(store, &expired_at(secs(n)).await, started(1)).await;
+        let order = step(store, &order, disputed_by("2013112011001004330000121536", other_amount())).await;
+        assert!(order.is_disputed() && order.state.name() == "waiting", "{order:?}");
+    }
+    let page = async |after| store.expired_waiting_orders(secs(100), after, 2).await.unwrap();
+    let plain = expired_at(secs(3)).await;
+    assert_eq!(page(None).await, (vec![plain.id], None), "a person decides about the older ones");
+
+    // Unreadable ones have their page, and the next begins behind them; a tie is no end.
+    for n in 0..2 {
+        let strange = expired_at(secs(3)).await;
+        place.sql(&format!("UPDATE orders SET id = '!{n}' WHERE id = '{}'", strange.id)).await;
+    }
+    let (first, next) = page(None).await;
+    assert_eq!(first, []);
+    assert_eq!(page(next.as_ref()).await, (vec![plain.id], None));
+    assert_eq!(store.expired_waiting_orders(secs(3), None, 2).await.unwrap(), (vec![], None), "not yet");
 }

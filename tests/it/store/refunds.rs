@@ -1,23 +1,29 @@
 //! Refunds: a payment's own reserve, one number one refund, and sends that keep their distance.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use prepay::{
     domain::{
         attempt::Frozen,
-        event::{MerchantEvent, RefundNews},
+        event::{EventKind, MerchantEvent, RefundNews, deliver_again_in},
         id::{RefundId, RefundNo},
         money::Fen,
         order::{AnomalyKind, Handled, Order, OrderEvent},
         refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
         time::Timestamp,
     },
-    store::{DeliveryCaps, Lane, RefundCommit, RefundCommitted, RefundInserted, Share, Store, Tried, TryEnd},
+    store::{
+        Commit, Committed, DeliveryCaps, DueEvent, Lane, RefundCommit, RefundCommitted, RefundInserted, Share, Store,
+        Tried, TryEnd,
+    },
 };
 
 use super::{
     place::Place,
-    shop::{NOW, account, attempt, enrolled, inserted, payment, secs, started, step},
+    shop::{NOW, account, attempt, enrolled, inserted, moved, payment, secs, started, step},
 };
 
 async fn paid(store: &Store) -> Order {
@@ -455,6 +461,97 @@ pub async fn a_refunds_later_news_waits_for_the_earlier_ones_try(place: Place) {
     let later = lease(12).await.remove(0);
     assert!(later.id != running.id && later.facts.contains("\"refundStatus\":\"SUCCESS\""), "{later:?}");
     assert_eq!(later.tries, 0);
+}
+
+/// Twelve tries in a day are the payment's, however many refunds are told meanwhile.
+pub async fn news_of_refunds_do_not_use_up_a_payments_tries(place: Place) {
+    const WIDE: DeliveryCaps = DeliveryCaps { per_endpoint: 100, per_merchant: 100 };
+    let store = &place.store;
+    let order = paid(store).await;
+    let lease = async |at: u64| store.lease_due_events(secs(at), Duration::from_secs(1), 10, WIDE).await.unwrap();
+    // As the schedule has it, with its time in seconds; the last one parks it.
+    let fails = async |event: DueEvent, at: u64| {
+        let again_at = deliver_again_in(event.tries + 1).map(|gap| secs(at).plus(gap));
+        let end = TryEnd::Not { trouble: "status", again_at };
+        store.record_try(&event, Tried { status: Some(500), end }, secs(at)).await.unwrap();
+    };
+    fails(lease(1).await.remove(0), 1).await;
+    for n in 0..12 {
+        let at = 2 + n;
+        let row = refund(&order, &format!("R{n}"), 1);
+        store.insert_refund(&row).await.unwrap();
+        let row = happen(store, &row, sent()).await;
+        tell(store, &order, &row, PAID_BACK, secs(at)).await;
+        let due = lease(at).await;
+        assert_eq!((due.len(), due[0].kind), (1, EventKind::Pay), "it goes first, at once");
+        fails(due.into_iter().next().unwrap(), at).await;
+    }
+    let mut parked_at = None;
+    for at in (14..25 * 3600).step_by(15) {
+        for event in lease(at).await {
+            if event.kind == EventKind::Refund {
+                parked_at.get_or_insert(at);
+            }
+            fails(event, at).await;
+        }
+    }
+    assert!(parked_at.is_some_and(|at| at > 23 * 3600), "{parked_at:?}");
+}
+
+/// A payment and two of its refunds, committed as soon as they can be.
+pub async fn what_is_told_at_once_is_numbered_one_after_the_other(place: Place) {
+    const ROUNDS: usize = 12;
+    for _ in 0..ROUNDS {
+        let order = inserted(&place.store).await;
+        let order = step(&place.store, &order, started(1)).await;
+        let change = moved(&order, payment(1));
+        let pay = async {
+            let commit = Commit { moved: &change, outcome: None, at: NOW };
+            assert_eq!(place.store.commit(commit).await.unwrap(), Committed::Done);
+        };
+        let refunded = async |no: &str| {
+            let store = place.another_store(1).await;
+            let (no, order) = (format!("{no}-{}", order.id), &change.order);
+            let row = refund(order, &no, 1);
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let row = loop {
+                // Set aside of a payment that may not be there yet.
+                assert!(Instant::now() < deadline, "the payment does not come");
+                if store.insert_refund(&row).await.unwrap() == RefundInserted::New {
+                    break happen(&store, &row, sent()).await;
+                }
+            };
+            tell(&store, order, &row, PAID_BACK, NOW).await;
+            store.close().await;
+        };
+        tokio::join!(pay, refunded("R1"), refunded("R2"));
+        let events = place.store.events_of_order(order.id).await.unwrap();
+        assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(events[0].kind, EventKind::Pay);
+    }
+}
+
+/// The change and what is told of it are one transaction.
+pub async fn what_cannot_be_told_did_not_happen(place: Place) {
+    let store = &place.store;
+    let order = inserted(store).await;
+    let order = step(store, &order, started(1)).await;
+    place.sql("ALTER TABLE merchant_events RENAME COLUMN facts TO away").await;
+    let change = moved(&order, payment(1));
+    store.commit(Commit { moved: &change, outcome: None, at: NOW }).await.unwrap_err();
+    assert_eq!(store.load_order(order.id).await.unwrap(), Some(order.clone()));
+    place.sql("ALTER TABLE merchant_events RENAME COLUMN away TO facts").await;
+    let order = step(store, &order, payment(1)).await;
+    let row = refund(&order, "R1", 7);
+    store.insert_refund(&row).await.unwrap();
+    let row = happen(store, &row, sent()).await;
+    let before = sums(&place).await;
+    place.sql("ALTER TABLE merchant_events RENAME COLUMN facts TO away").await;
+    let RefundStep::Moved(paid_back) = row.apply(PAID_BACK, NOW) else { panic!("it changes nothing") };
+    let event = MerchantEvent::Refunded(RefundNews::of(&paid_back.refund));
+    let commit = RefundCommit { moved: &paid_back, spacing: Duration::ZERO, told: Some((&order, &event)), at: NOW };
+    store.commit_refund(commit).await.unwrap_err();
+    assert_eq!((store.load_refund(row.id).await.unwrap(), sums(&place).await), (Some(row), before));
 }
 
 async fn news(place: &Place, order: &Order, what: &str) -> i64 {

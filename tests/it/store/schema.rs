@@ -18,10 +18,11 @@ pub async fn migrations_run_twice(place: Place) {
 /// MySQL commits each table, column and index by itself.
 pub async fn a_migration_cut_off_half_way_runs_again(place: Place) {
     let store = &place.store;
+    let all = place.rows_of("seaql_migrations").await;
     place.sql("DELETE FROM seaql_migrations WHERE version > 'm20260101_000001_first_tables'").await;
     place.sql("DROP TABLE discrepancies").await;
-    let again = store.migrate().await.unwrap();
-    assert_eq!((again.len(), store.pending_migrations().await.unwrap()), (4, vec![]));
+    let again = i64::try_from(store.migrate().await.unwrap().len()).unwrap();
+    assert_eq!((again, store.pending_migrations().await.unwrap()), (all - 1, vec![]));
     assert_eq!(place.rows_of("discrepancies").await, 0);
 }
 

@@ -4,12 +4,27 @@ use std::{
     num::NonZeroU32,
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use prepay::domain::{
-    id::{OrderId, OrderNo},
-    order::Order,
+use prepay::{
+    clock::Clock,
+    domain::{
+        event::EventState,
+        id::{CustomerNo, KeyId, OrderId, OrderNo},
+        order::{Order, OrderEvent, Step},
+    },
+    enrol::Enroller,
+    gateway::http::{self, HttpSettings},
+    keys::{Vault, vault::fresh_master_key},
+    steps::{
+        Registry, StepSettings, Steps,
+        budget::BudgetSettings,
+        deliver::{Deliverer, DeliverySettings},
+    },
+    store::{Commit, Committed},
+    webhook::{WebhookClient, WebhookSettings},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -18,7 +33,7 @@ use super::{
     harness::{Via, World},
     inbox::Inbox,
 };
-use crate::store::place::On;
+use crate::store::{self, place::On};
 
 fn times(fast: u32) -> NonZeroU32 {
     NonZeroU32::new(fast).unwrap()
@@ -89,6 +104,62 @@ pub async fn secrets_are_rotated_and_nothing_goes_out_unsigned(world: World) -> 
     .await;
     let events: Vec<Value> = inbox.heard().iter().map(super::inbox::Heard::event).collect();
     assert!(events.iter().all(|event| *event == events[0]), "the same event each time");
+    world
+}
+
+/// What tries paused addresses again has a part of the places, however many of them one merchant has.
+pub async fn silent_endpoints_that_are_tried_again_delay_no_other_merchant(world: World) -> World {
+    const SILENT: u32 = 20;
+    let inbox = Inbox::open().await;
+    let world = world.restart(|settings| settings.scheduler.event_concurrency = 4).await;
+    let (other, _, _) = world.another_shop("C2").await;
+    for shop in [&world.shop, &other] {
+        world.webhook_secret(shop, "w1").await;
+    }
+    // It takes connections, and never answers on them.
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tried, count) = tokio::sync::watch::channel(0);
+    let silence = tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            connections.push(connection);
+            tried.send_replace(connections.len());
+        }
+    });
+    let store = &world.place.store;
+    let [ours, theirs] = [&world.shop, &other].map(|shop| CustomerNo::parse(shop.customer_no.clone()).unwrap());
+    let (ours, theirs) = (
+        store.merchant_by_customer_no(&ours).await.unwrap().unwrap().id,
+        store.merchant_by_customer_no(&theirs).await.unwrap().unwrap().id,
+    );
+    let close = async |merchant, url: String| {
+        let order = Order { merchant, notify_url: url, created_at: world.clock.now(), ..store::shop::order() };
+        store.insert_order(&order).await.unwrap();
+        let Step::Moved(closed) = order.apply(OrderEvent::Closed, world.clock.now()).unwrap() else {
+            panic!("it is closed")
+        };
+        let commit = Commit { moved: &closed, outcome: None, at: world.clock.now() };
+        assert_eq!(store.commit(commit).await.unwrap(), Committed::Done);
+    };
+    for n in 1..=SILENT {
+        let url = format!("http://127.0.0.{n}:{port}/");
+        store.pause_endpoint(ours, &url, world.clock.now()).await.unwrap();
+        close(ours, url).await;
+    }
+    super::harness::until("all of them are put aside", || async {
+        let held = "SELECT COUNT(*) FROM merchant_events WHERE state = 'held'";
+        world.place.number(held).await == i64::from(SILENT)
+    })
+    .await;
+    let due = format!("UPDATE endpoints SET by_hand = (1 = 0), probe_at = {}", world.clock.now().ms());
+    world.place.sql(&due).await;
+    super::harness::until("they are tried again", || async { *count.borrow() > 0 }).await;
+    let closed = Instant::now();
+    close(theirs, inbox.url.clone()).await;
+    inbox.until_heard(1).await;
+    assert!(closed.elapsed() < Duration::from_secs(3), "{:?}", closed.elapsed());
+    silence.abort();
     world
 }
 
@@ -244,4 +315,42 @@ async fn the_standards_own_library_verifies(world: World) -> World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_merchants_are_told_verifies_by_the_standards_own_library() {
     World::run(On::Sqlite, Via::Embedded, the_standards_own_library_verifies).await;
+}
+
+/// Whoever was slow to begin would tell it beside, or after, somebody else's try of what comes next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_try_that_would_outlast_its_lease_is_not_made() {
+    store::place::run(On::Sqlite, |place| async move {
+        let (inbox, clock) = (Inbox::open().await, Clock::manual(store::shop::NOW));
+        let vault = Arc::new(Vault::new(Some(&fresh_master_key()), Some(&fresh_master_key())).unwrap());
+        let enroller = Enroller { store: &place.store, vault: &vault, clock: &clock };
+        let merchant = enroller.merchant(&CustomerNo::parse("C1").unwrap(), "shop", None).await.unwrap();
+        enroller.code_hash_key(&KeyId::parse("k1").unwrap()).await.unwrap();
+        enroller.webhook_key(merchant, &KeyId::parse("w1").unwrap()).await.unwrap();
+        let order = Order { merchant, notify_url: inbox.url.clone(), ..store::shop::order() };
+        place.store.insert_order(&order).await.unwrap();
+        store::shop::step(&place.store, &order, OrderEvent::Closed).await;
+
+        let http = http::client(&HttpSettings::default()).unwrap();
+        let registry =
+            Registry::new(place.store.clone(), vault.clone(), http, clock.clone(), BudgetSettings::default());
+        let steps =
+            Steps { store: place.store.clone(), registry, clock: clock.clone(), settings: StepSettings::default() };
+        let webhooks = WebhookSettings { allow_private: true, ..WebhookSettings::default() };
+        let client = WebhookClient::new(&webhooks).unwrap();
+        let deliverer = Deliverer::new(&steps, client, DeliverySettings::default());
+        let event = deliverer.lease(10).await.unwrap().remove(0);
+        clock.advance(Duration::from_secs(6));
+        deliverer.deliver(event).await;
+        let row = place.store.events_of_order(order.id).await.unwrap().remove(0);
+        assert_eq!((inbox.heard().len(), row.tries, row.state), (0, 0, EventState::Pending));
+
+        clock.advance(Duration::from_secs(5));
+        let event = deliverer.lease(10).await.unwrap().remove(0);
+        clock.advance(Duration::from_secs(4));
+        deliverer.deliver(event).await;
+        let heard = inbox.heard();
+        assert_eq!((heard.len(), &heard[0].timestamp), (1, &clock.now().secs().to_string()));
+    })
+    .await;
 }

@@ -143,6 +143,7 @@ on_every_place! {
         a_close_is_told,
         secrets_are_rotated_and_nothing_goes_out_unsigned,
         a_silent_endpoint_delays_no_other,
+        silent_endpoints_that_are_tried_again_delay_no_other_merchant,
         a_failing_endpoint_is_paused_and_resumes,
         a_restart_in_the_middle_of_a_delivery_tells_again_under_the_same_id,
         after_its_last_try_an_event_is_parked_and_can_be_sent_again,
