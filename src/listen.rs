@@ -19,6 +19,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod impatient;
+
+use impatient::Impatient;
+
 /// Bounds of one listener.
 #[derive(Debug, Clone)]
 pub struct ListenSettings {
@@ -27,11 +31,18 @@ pub struct ListenSettings {
     pub connections_max: usize,
     /// From a connection's first byte (or its last answer) to the end of the next request's header.
     pub header_timeout: Duration,
+    /// A peer that does not read its answer is left after this.
+    pub write_timeout: Duration,
 }
 
 impl ListenSettings {
     pub fn on(addr: SocketAddr) -> Self {
-        Self { addr, connections_max: 10_000, header_timeout: Duration::from_secs(10) }
+        Self {
+            addr,
+            connections_max: 10_000,
+            header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
+        }
     }
 }
 
@@ -70,6 +81,7 @@ impl Listening {
             endpoint: Arc::new(endpoint.map_to_response().boxed()),
             places: Arc::new(Semaphore::new(settings.connections_max)),
             header_timeout: settings.header_timeout,
+            write_timeout: settings.write_timeout,
             connections: connections.clone(),
             soft,
         };
@@ -90,6 +102,7 @@ struct Server {
     endpoint: Arc<BoxEndpoint<'static, poem::Response>>,
     places: Arc<Semaphore>,
     header_timeout: Duration,
+    write_timeout: Duration,
     connections: TaskTracker,
     soft: CancellationToken,
 }
@@ -103,7 +116,8 @@ impl Server {
                 accepted = self.accept_one(&listener) => accepted,
             };
             let Some((socket, remote, place)) = accepted else { continue };
-            let connection = serve(socket, remote, self.endpoint.clone(), self.header_timeout, self.soft.clone());
+            let timeouts = (self.header_timeout, self.write_timeout);
+            let connection = serve(socket, remote, self.endpoint.clone(), timeouts, self.soft.clone());
             self.connections.spawn(async move {
                 connection.await;
                 drop(place);
@@ -133,7 +147,7 @@ async fn serve(
     socket: TcpStream,
     remote: SocketAddr,
     endpoint: Arc<BoxEndpoint<'static, poem::Response>>,
-    header_timeout: Duration,
+    (header_timeout, write_timeout): (Duration, Duration),
     soft: CancellationToken,
 ) {
     // An answer is one small write: do not wait to fill a packet.
@@ -151,7 +165,7 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_buf_size(32 * 1024)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(Impatient::new(socket, write_timeout)), service);
     tokio::pin!(connection);
     tokio::select! {
         ended = &mut connection => {

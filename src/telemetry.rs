@@ -136,10 +136,11 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Gauge, "prepay_discrepancies_open", &["kind"], "... and nobody has settled (scheduler)"),
     metric(
         Kind::Gauge,
-        "prepay_bill_last_matched_day_seconds",
+        "prepay_bill_oldest_open_day_seconds",
         &[],
-        "Begin of the last day matched, of the account furthest behind (scheduler)",
+        "Begin of the oldest of 35 days not matched for each account, or of the next one (scheduler)",
     ),
+    metric(Kind::Gauge, "prepay_bills_failed", &[], "Bills of 35 days that came to nothing (scheduler)"),
     metric(Kind::Gauge, "prepay_queue_ready", &["queue"], "Messages that wait, asked at each scrape (every role)"),
     metric(Kind::Gauge, "prepay_queue_consumers", &["queue"], "Consumers of a queue (every role)"),
     metric(Kind::Gauge, "prepay_clock_offset_ms", &[], "Database time less this machine's (every role)"),

@@ -23,6 +23,7 @@ mod m20261124_000004_bills;
 mod m20261124_000005_turns;
 mod m20261124_000006_notes;
 mod m20261124_000007_probes;
+mod m20261124_000008_bill_questions;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000005_turns::Migration),
             Box::new(m20261124_000006_notes::Migration),
             Box::new(m20261124_000007_probes::Migration),
+            Box::new(m20261124_000008_bill_questions::Migration),
         ]
     }
 

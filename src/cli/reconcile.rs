@@ -85,6 +85,7 @@ async fn steps(desk: &Desk) -> anyhow::Result<Steps> {
     // No step of this command makes a link, so the fronts' address need not be set here.
     let settings = desk.settings.step_settings().unwrap_or_else(|_| StepSettings {
         bills_dir: desk.settings.scheduler.bills_dir.clone().unwrap_or_else(std::env::temp_dir),
+        bill_limits: desk.settings.bill_limits(),
         ..StepSettings::default()
     });
     Ok(Steps { store, registry, clock, settings })
@@ -114,7 +115,7 @@ async fn match_day(desk: &Desk, date: BillDate, channel: Option<AccountId>) -> a
                 print::line(format_args!("channel {id}: somebody else is at it (`prepay reconcile days`)"))?;
             }
             Reconciled::Done(run) => {
-                wrong += usize::from(!run.state.is_done());
+                wrong += usize::from(!run.state.is_done() || run.last_error.is_some());
                 open += run.totals.discrepancies;
                 print::line(format_args!("channel {id}: {}", told(&run)))?;
             }
@@ -132,15 +133,15 @@ async fn match_day(desk: &Desk, date: BillDate, channel: Option<AccountId>) -> a
 fn told(run: &BillRun) -> String {
     let totals = run.totals;
     match (run.state, &run.last_error) {
-        (RunState::None, _) if totals.discrepancies == 0 => "the wallet has no bill, and nothing happened".to_owned(),
-        (RunState::None, _) => {
-            format!("the wallet has no bill, and {} are missing there", totals.discrepancies)
+        (state, Some(error)) if state.is_done() => {
+            format!("not looked at again, {} as before: {error}", state.as_str())
         }
-        (RunState::Matched, _) => format!(
+        (_, Some(error)) => format!("not matched: {error}"),
+        (RunState::None, None) => "the wallet has no bill, and nothing happened".to_owned(),
+        (RunState::Matched, None) => format!(
             "{} payments of {} fen, {} refunds of {} fen, {} rows of others, {} do not agree",
             totals.payments, totals.pay_fen, totals.refunds, totals.refund_fen, totals.of_others, totals.discrepancies
         ),
-        (_, Some(error)) => format!("not matched: {error}"),
         (state, None) => state.as_str().to_owned(),
     }
 }

@@ -139,6 +139,9 @@ pub struct SchedulerPart {
     pub bill_retry_ms: u64,
     /// Where a bill lies while it is matched; the system's directory for such files by default.
     pub bills_dir: Option<PathBuf>,
+    /// What a bill may take there, in MiB: as it is downloaded, and unpacked beside that.
+    pub bill_packed_max_mib: u64,
+    pub bill_plain_max_mib: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -268,6 +271,8 @@ impl Default for SchedulerPart {
             bills_after_minutes: scheduler.bills_after.as_secs() / 60,
             bill_retry_ms: ms(steps.bill_retry),
             bills_dir: None,
+            bill_packed_max_mib: steps.bill_limits.packed_max >> 20,
+            bill_plain_max_mib: steps.bill_limits.plain_max >> 20,
         }
     }
 }
@@ -351,6 +356,8 @@ impl Settings {
         between("scheduler.endpoint_pause_ms", scheduler.endpoint_pause_ms, 100, 3_600_000)?;
         between("scheduler.endpoint_pause_max_ms", scheduler.endpoint_pause_max_ms, 100, 3_600_000)?;
         between("scheduler.bills_every_ms", self.scheduler.bills_every_ms, 100, 3_600_000)?;
+        between("scheduler.bill_packed_max_mib", self.scheduler.bill_packed_max_mib, 1, 1 << 20)?;
+        between("scheduler.bill_plain_max_mib", self.scheduler.bill_plain_max_mib, 1, 1 << 20)?;
         between("scheduler.bills_after_minutes", self.scheduler.bills_after_minutes, 0, 24 * 60)?;
         between("scheduler.bill_retry_ms", self.scheduler.bill_retry_ms, 100, 86_400_000)?;
         between("broker.order_queues", u64::from(self.broker.order_queues), 1, 64)?;

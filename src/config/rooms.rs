@@ -8,7 +8,10 @@ use secrecy::ExposeSecret;
 use super::{EMBEDDED, Settings};
 use crate::{
     front::{AdmissionSettings, FrontSettings},
-    gateway::http::{HttpSettings, check_base_url},
+    gateway::{
+        BillLimits,
+        http::{HttpSettings, check_base_url},
+    },
     queue::{
         rabbitmq::{BrokerUrl, RabbitSettings},
         topology::TopologySettings,
@@ -69,9 +72,19 @@ impl Settings {
             wechat_refund_spacing: Duration::from_millis(self.scheduler.wechat_refund_spacing_ms),
             alipay_refund_spacing: Duration::from_millis(self.scheduler.alipay_refund_spacing_ms),
             bills_dir: self.scheduler.bills_dir.clone().unwrap_or(defaults.bills_dir),
+            bill_limits: self.bill_limits(),
             bill_retry: Duration::from_millis(self.scheduler.bill_retry_ms),
             ..StepSettings::default()
         })
+    }
+
+    /// What a bill may take on the disk.
+    pub fn bill_limits(&self) -> BillLimits {
+        BillLimits {
+            packed_max: self.scheduler.bill_packed_max_mib << 20,
+            plain_max: self.scheduler.bill_plain_max_mib << 20,
+            ..BillLimits::default()
+        }
     }
 
     pub fn worker_settings(&self) -> WorkerSettings {

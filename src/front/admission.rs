@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     num::NonZeroU32,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,7 +15,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::{
     domain::{
-        id::{MerchantId, OrderId},
+        id::{CustomerNo, MerchantId, OrderId},
         time::Timestamp,
     },
     queue::Health,
@@ -96,8 +97,10 @@ pub struct Admission {
     pages: DefaultKeyedRateLimiter<OrderId>,
     /// Calls of merchants' own servers.
     calls: DefaultKeyedRateLimiter<MerchantId>,
-    /// Calls that name a merchant and are not signed by it.
-    unsigned: DefaultKeyedRateLimiter<MerchantId>,
+    /// Calls that name a merchant and are not signed by it, by a hash of the name: anybody may think up names without end, and
+    /// which of them share a place nobody can foresee.
+    unsigned: DefaultKeyedRateLimiter<u64>,
+    names: RandomState,
     /// Calls of merchants' own servers that wait for a wallet's word, looking at the store again and again.
     lingering: Arc<Mutex<HashMap<MerchantId, u32>>>,
     /// Merchants whose wallet has no room, until when. One entry per enrolled merchant at most.
@@ -148,6 +151,7 @@ impl Admission {
             ),
             calls: RateLimiter::keyed(Quota::per_second(settings.calls_per_second).allow_burst(settings.calls_burst)),
             unsigned: RateLimiter::keyed(Quota::per_second(UNSIGNED_PER_SECOND).allow_burst(UNSIGNED_BURST)),
+            names: RandomState::new(),
             lingering: Arc::default(),
             busy: Mutex::default(),
         }
@@ -176,8 +180,9 @@ impl Admission {
 
     /// Whether one more call that names this merchant without its signature is told so; past that it is told to come later.
     /// Errors: [`Shed::MerchantRate`].
-    pub fn admit_unsigned(&self, merchant: MerchantId) -> Result<(), Shed> {
-        self.unsigned.check_key(&merchant).map_err(|_| Shed::MerchantRate)
+    pub fn admit_unsigned(&self, name: &CustomerNo) -> Result<(), Shed> {
+        let place = self.names.hash_one(name.as_str()) % UNSIGNED_PLACES;
+        self.unsigned.check_key(&place).map_err(|_| Shed::MerchantRate)
     }
 
     /// Lets a merchant's own call in, once its signature is verified. Errors: [`Shed::MerchantRate`].
@@ -240,6 +245,8 @@ const LINGERING_PER_MERCHANT: u32 = 32;
 const UNSIGNED_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const UNSIGNED_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 
+const UNSIGNED_PLACES: u64 = 65_536;
+
 const TWICE: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// How often [`Admission::tidy`] runs.
@@ -276,10 +283,12 @@ mod tests {
     #[test]
     fn calls_that_a_merchant_did_not_sign_use_up_none_of_its_own() {
         let gate = Admission::new(&AdmissionSettings { calls_burst: NonZeroU32::MIN, ..settings() });
-        let refused = (0..1_000).filter(|_| gate.admit_unsigned(MerchantId(1)).is_err()).count();
+        let name = |n: u32| CustomerNo::parse(format!("C{n}")).unwrap();
+        let refused = (0..1_000).filter(|_| gate.admit_unsigned(&name(1)).is_err()).count();
         assert!(refused > 800, "{refused}");
         assert!(gate.admit_call(MerchantId(1)).is_ok());
-        assert!(gate.admit_unsigned(MerchantId(2)).is_ok());
+        let others = (2..12).filter(|n| gate.admit_unsigned(&name(*n)).is_ok()).count();
+        assert!(others >= 9, "names share a place by chance alone: {others}");
     }
 
     #[test]

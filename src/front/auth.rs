@@ -39,14 +39,16 @@ pub async fn authentic(front: &Front, request: &mut Request, body_max: usize) ->
         .await
         .map_err(|why| ApiError::Invalid(format!("请求体无法读取（{why:?}），最大 {body_max} 字节")))?;
 
-    let merchant = front.keyring.load().merchant(&claim.customer_no).ok_or(ApiError::Unauthorized(NOT_SIGNED))?;
     let text = signed_text(&method, &target, &claim, &body);
-    let key = merchant.keys.get(&claim.key_id);
-    if key.is_none_or(|key| key.verify(text.as_bytes(), &claim.signature).is_err()) {
-        // Whoever names a merchant without its key uses up a budget that the merchant does not need.
-        front.admission.admit_unsigned(merchant.id).map_err(|_| ApiError::TooOften)?;
+    let merchant = front.keyring.load().merchant(&claim.customer_no).filter(|merchant| {
+        merchant.keys.get(&claim.key_id).is_some_and(|key| key.verify(text.as_bytes(), &claim.signature).is_ok())
+    });
+    let Some(merchant) = merchant else {
+        // Whoever names a merchant without its key uses up a budget that the merchant does not need; a name that nobody has is
+        // answered alike, or the answers would tell which ones exist.
+        front.admission.admit_unsigned(&claim.customer_no).map_err(|_| ApiError::TooOften)?;
         return Err(ApiError::Unauthorized(NOT_SIGNED));
-    }
+    };
 
     // Only after the signature: nobody else may use up a merchant's calls and nonces, or learn its address list.
     front.admission.admit_call(merchant.id).map_err(|_| ApiError::TooOften)?;

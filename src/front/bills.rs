@@ -13,15 +13,19 @@
 //!
 //! A day is the wallet's: the one in which it says that money moved. A day that is not over is 409 (2110), because half a day looks
 //! like a whole one. A day without rows is the header alone. A payment that is heard of late still appears in its own day: the header
-//! `X-Bill-Matched` says `true` once every account's bill of the day was matched with our rows, and what was missed was asked about.
+//! `X-Bill-Matched` says `true` once every account's bill of the day was matched with our rows, and nothing is open that a question to the
+//! wallet may still settle.
+//!
+//! A merchant writes out two bills at once at most, and all of it within half an hour: one that does not read keeps nobody else from theirs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use poem::{Body, Request, Response, http::StatusCode};
+use tokio::time::Instant;
 
-use super::{Front, auth::authentic, error::ApiError, orders::BODY_MAX};
+use super::{Front, auth::authentic, downloads::Download, error::ApiError, orders::BODY_MAX};
 use crate::{
     domain::{
         bill::BillDate,
@@ -33,6 +37,8 @@ use crate::{
 
 /// Rows in memory at once.
 const PAGE: u64 = 1_000;
+/// One that reads more slowly asks again. One that does not read at all is cut off by the listener.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(30 * 60);
 const PAY: &str =
     "orderNo,serialNo,payType,outTradeNo,channelTradeNo,orderAmount,payAmount,payTime,goodNo,goodName,attach\r\n";
 const REFUND: &str = "refundNo,serialNo,orderNo,payType,outTradeNo,channelRefundNo,refundAmount,orderAmount,initiator,refundTime,reason\r\n";
@@ -52,6 +58,8 @@ struct Writing {
     /// Still to be told, the present one last.
     accounts: Vec<AccountId>,
     after: Option<PageEnd>,
+    until: Instant,
+    _place: Download,
 }
 
 /// A merchant's own bill of a day.
@@ -63,6 +71,7 @@ pub async fn get(front: &Arc<Front>, date: &str, mut request: Request) -> Result
     if front.clock.now() < date.end() {
         return Err(ApiError::DayNotOver(date));
     }
+    let place = front.downloads.take(merchant).ok_or(ApiError::Busy)?;
     let own = front.store.accounts().await?.into_iter().filter(|row| row.account.merchant == merchant);
     let mut accounts = Vec::new();
     let mut matched = true;
@@ -71,6 +80,7 @@ pub async fn get(front: &Arc<Front>, date: &str, mut request: Request) -> Result
         if row.secrets.is_some() && row.created_at < date.end() {
             let run = front.store.bill_run(row.account.id, date).await?;
             matched &= run.is_some_and(|run| run.state.is_done());
+            matched = matched && !front.store.is_to_be_asked(row.account.id, date).await?;
         }
     }
     accounts.reverse();
@@ -78,12 +88,17 @@ pub async fn get(front: &Arc<Front>, date: &str, mut request: Request) -> Result
         Of::Pay => PAY,
         Of::Refund => REFUND,
     };
-    let mut writing = Writing { store: front.store.clone(), merchant, date, of, accounts, after: None };
+    let (store, until) = (front.store.clone(), Instant::now() + WRITTEN_WITHIN);
+    let mut writing = Writing { store, merchant, date, of, accounts, after: None, until, _place: place };
     // The first page before the answer begins: a store that is away is then told by its status.
     let first = writing.page().await?.unwrap_or_default();
     let first = Bytes::from(format!("{heading}{first}"));
     let rest = stream::unfold(Some(writing), |writing| async {
         let mut writing = writing?;
+        if Instant::now() >= writing.until {
+            tracing::warn!(merchant = %writing.merchant, "a merchant took too long to read its bill");
+            return Some((Err(std::io::Error::other("the bill took too long")), None));
+        }
         match writing.page().await {
             Ok(Some(page)) => Some((Ok(Bytes::from(page)), Some(writing))),
             Ok(None) => None,

@@ -64,6 +64,9 @@ pub enum ApiError {
     /// 429 / 3005
     #[error("操作过于频繁，请稍后再试")]
     TooOften,
+    /// 503 / 1001: as many as may are under way.
+    #[error("系统繁忙，请稍后重试")]
+    Busy,
     /// 503 / 1001
     #[error("系统繁忙，请稍后重试")]
     Unavailable(#[source] StoreError),
@@ -99,7 +102,7 @@ impl ApiError {
             Self::NoSuchCall => (StatusCode::NOT_FOUND, "1008"),
             Self::OtherContent(_) => (StatusCode::CONFLICT, "2107"),
             Self::TooOften => (StatusCode::TOO_MANY_REQUESTS, "3005"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "1001"),
+            Self::Busy | Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "1001"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "1001"),
         }
     }

@@ -27,6 +27,7 @@ mod answer;
 mod auth;
 mod bills;
 mod close;
+mod downloads;
 mod error;
 mod fields;
 pub mod keyring;
@@ -89,6 +90,7 @@ pub struct Front {
     clock: Clock,
     keyring: Arc<ArcSwap<Keyring>>,
     admission: admission::Admission,
+    downloads: Arc<downloads::Downloads>,
     waiters: Arc<wait::Waiters>,
     looks: mpsc::Sender<CommandId>,
     /// When a key refresh was last asked for; one entry per enrolled account at most.
@@ -115,6 +117,7 @@ impl Front {
         tokio::spawn(wait::look(waiters.clone(), store.clone(), looked_for));
         let front = Arc::new(Self {
             admission: admission::Admission::new(&settings.admission),
+            downloads: Arc::default(),
             settings,
             broker,
             store,

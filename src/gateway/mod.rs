@@ -22,7 +22,7 @@ pub mod refund;
 pub mod verified;
 pub mod wechat;
 
-pub use bill::{BillDate, BillError, BillFile, BillKind, BillRow, BillRows};
+pub use bill::{BillDate, BillError, BillFile, BillKind, BillRow, BillRows, download::Limits as BillLimits};
 pub use refund::{RefundAsk, RefundFound, RefundNotice, RefundSeen, RefundStatus};
 pub use verified::Verified;
 
@@ -266,9 +266,9 @@ pub trait Gateway: Send + Sync {
     async fn refund_query(&self, trade: &OutTradeNo, refund: &OutRefundNo) -> Result<RefundFound, GatewayError>;
 
     /// Fetches the bill of one day into the file `into`, unpacked and its checksum proven (WeChat: SHA-1; Alipay: the ZIP's).
-    /// What cannot be used leaves no file behind. It takes minutes, and memory for a piece alone. Dropped half-way, it may still
-    /// leave `into` behind, or a file beside it until its thread is done.
-    async fn bill(&self, date: BillDate, into: &Path) -> Result<BillFile, BillError>;
+    /// What cannot be used leaves no file behind. It takes minutes, and memory for a piece alone. Dropped half-way, it leaves nothing
+    /// either once its thread is done.
+    async fn bill(&self, date: BillDate, into: &Path, limits: BillLimits) -> Result<BillFile, BillError>;
 
     /// The rows of a fetched bill; blocking. The last item is an error when the file's own totals are not those of its rows, so
     /// nothing is concluded from what is *not* in a bill before its rows have ended well.

@@ -11,6 +11,7 @@ use crate::{
         outcome::Outcome,
         time::Timestamp,
     },
+    gateway::BillLimits,
     store::{Commit, Committed, Store, StoreError},
 };
 
@@ -50,6 +51,8 @@ pub struct StepSettings {
     pub alipay_refund_spacing: Duration,
     /// Where a bill lies while it is matched: room for one unpacked, some 400 bytes a row. It names payers and is gone after.
     pub bills_dir: PathBuf,
+    /// What a bill may take there; a larger one comes to nothing, and is told.
+    pub bill_limits: BillLimits,
     /// How long after a bill that was not ready, or of no use, it is asked for again.
     pub bill_retry: Duration,
     /// How far apart a wallet's two times of one payment may be, the bill's and the query's: so near a midnight, a payment is
@@ -67,6 +70,7 @@ impl Default for StepSettings {
             wechat_refund_spacing: Duration::from_secs(60),
             alipay_refund_spacing: Duration::from_secs(3),
             bills_dir: std::env::temp_dir(),
+            bill_limits: BillLimits::default(),
             bill_retry: Duration::from_secs(30 * 60),
             bill_edge: Duration::from_secs(5 * 60),
         }

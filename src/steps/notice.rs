@@ -15,6 +15,9 @@ pub enum Noted {
     Done,
     /// To be set aside with this reason for a person.
     Park(String),
+    /// What the store had of its account a moment ago does not read it, and was read anew: to be tried again at once, and then for as
+    /// long as nobody else is kept waiting by it.
+    NotYet(String),
 }
 
 impl Steps {
@@ -45,10 +48,10 @@ impl Steps {
 
     /// The wallet was told "received": news of a payment is not set aside because this process lags behind the store.
     async fn not_yet(&self, reason: String) -> Result<Noted, StepError> {
-        if let Err(error) = self.registry.reload().await {
-            tracing::warn!(%error, "channel accounts cannot be read");
+        match self.registry.reload().await {
+            Ok(_) => Ok(Noted::NotYet(reason)),
+            Err(error) => Err(StepError::NotYet(format!("{reason}, and channel accounts cannot be read: {error}"))),
         }
-        Err(StepError::NotYet(reason))
     }
 
     /// Applies what a notice says about a refund of ours. What does not fit its row is a person's.
@@ -90,7 +93,7 @@ impl Steps {
                 };
                 match self.refund_notice(channel.account.id, &refund).await? {
                     Noted::Done => Ok(traded),
-                    parked => Ok(parked),
+                    other => Ok(other),
                 }
             }
             Notice::Other(why) => Ok(Noted::Park(why)),

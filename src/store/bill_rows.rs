@@ -17,7 +17,7 @@ use super::{
     rows::{In, count},
 };
 use crate::domain::{
-    bill::RunState,
+    bill::{BillDate, RunState},
     id::{AccountId, OrderId, OutTradeNo, RefundId},
     refund::Refund,
     time::Timestamp,
@@ -179,24 +179,33 @@ impl Store {
         rows.into_iter().map(refund_rows::refund).collect()
     }
 
-    /// Deletes at most `limit` of a run's rows: all that are not of `keep_try`, and of that one those that need not be kept.
-    /// Answers how many.
+    /// Deletes at most `limit` of a run's rows, once its try `keep_try` ended well: all of earlier ones, and of that one those that
+    /// need not be kept. A later one may be under way. Answers how many.
     pub async fn forget_bill_rows(&self, run: i64, keep_try: u32, limit: u64) -> Result<u64, StoreError> {
         use bill_rows::Column;
         let going = || {
-            let others = Condition::any().add(Column::Kept.eq(false)).add(Column::RunTry.ne(count(keep_try)));
+            let its = Condition::all().add(Column::Kept.eq(false)).add(Column::RunTry.eq(count(keep_try)));
+            let others = Condition::any().add(its).add(Column::RunTry.lt(count(keep_try)));
             Condition::all().add(Column::RunId.eq(run)).add(others)
         };
         self.delete_bill_rows(going, limit).await
     }
 
-    /// Deletes at most `limit` kept rows of days before a date.
-    pub async fn sweep_bill_rows(&self, before: crate::domain::bill::BillDate, limit: u64) -> Result<u64, StoreError> {
+    /// Deletes at most `limit` rows of a try that came to nothing. Answers how many.
+    pub async fn forget_failed_rows(&self, run: i64, failed: u32, limit: u64) -> Result<u64, StoreError> {
+        use bill_rows::Column;
+        let going = || Condition::all().add(Column::RunId.eq(run)).add(Column::RunTry.eq(count(failed)));
+        self.delete_bill_rows(going, limit).await
+    }
+
+    /// Deletes at most `limit` kept rows of days before a date, none of a bill that somebody is at.
+    pub async fn sweep_bill_rows(&self, before: BillDate, now: Timestamp, limit: u64) -> Result<u64, StoreError> {
+        let held = bill_runs::Column::LeasedUntil;
         let old = bill_runs::Entity::find()
             .select_only()
             .column(bill_runs::Column::Id)
             .filter(bill_runs::Column::Date.lt(before.to_string()))
-            .filter(bill_runs::Column::State.ne(RunState::Fetching.as_str()))
+            .filter(Condition::any().add(held.is_null()).add(held.lte(now.ms())))
             .into_query();
         self.delete_bill_rows(|| Condition::all().add(bill_rows::Column::RunId.in_subquery(old.clone())), limit).await
     }
@@ -227,22 +236,22 @@ fn payments() -> sea_orm::Select<attempts::Entity> {
         .column(Column::PaidAt)
 }
 
-/// Rows of this run's try, and of whichever bills ended well, that have this key.
+/// Rows of this run's try, and of whichever other bills ended well, that have this key. A bill that is looked at again has rows of
+/// two tries, and each of them was named by a bill that was whole.
 fn named_by(run: &BillRun, [id, no]: [Expr; 2]) -> SelectStatement {
     use bill_rows::Column;
     let of = |column: Column| Expr::col((bill_rows::Entity, column));
     let its = |column: bill_runs::Column| Expr::col((bill_runs::Entity, column));
-    let done = its(bill_runs::Column::State).eq(RunState::Matched.as_str());
+    let this = its(bill_runs::Column::Id).eq(run.id).and(of(Column::RunTry).eq(count(run.tries)));
+    let matched = its(bill_runs::Column::State).eq(RunState::Matched.as_str());
+    let other = its(bill_runs::Column::Id).ne(run.id).and(matched);
     Query::select()
         .expr(Expr::value(1))
         .from(bill_rows::Entity)
-        .inner_join(
-            bill_runs::Entity,
-            of(Column::RunId).eq(its(bill_runs::Column::Id)).and(of(Column::RunTry).eq(its(bill_runs::Column::Tries))),
-        )
+        .inner_join(bill_runs::Entity, of(Column::RunId).eq(its(bill_runs::Column::Id)))
         .and_where(of(Column::Id).eq(id))
         .and_where(of(Column::No).eq(no))
-        .and_where(done.or(its(bill_runs::Column::Id).eq(run.id)))
+        .and_where(this.or(other))
         .take()
 }
 

@@ -1,11 +1,14 @@
 //! Bills of accounts and days: whose turn it is, and what came of each.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    sea_query::{Expr, ExprTrait, Order as Sort},
+    sea_query::{CaseStatement, Expr, ExprTrait, Order as Sort},
 };
 
 use super::{
@@ -58,13 +61,20 @@ pub struct BillRun {
     pub matched_at: Option<Timestamp>,
 }
 
-/// How a look at a bill ended.
+/// How a look at a bill ended. With an error, a day that was done before stays as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
     pub state: RunState,
     pub totals: BillTotals,
     pub next_at: Option<Timestamp>,
     pub last_error: Option<String>,
+}
+
+impl RunEnd {
+    /// Whether this look itself found out what the wallet says about the day.
+    pub const fn is_good(&self) -> bool {
+        self.state.is_done() && self.last_error.is_none()
+    }
 }
 
 impl Store {
@@ -99,15 +109,15 @@ impl Store {
         self.insert_if_absent(Entity::insert(row).into_query()).await
     }
 
-    /// Takes the bill that is due for longest; nobody else gets it for `lease_for`.
+    /// Takes the bill that is due for longest; nobody else gets it for `hold`.
     pub async fn lease_due_bill(
         &self,
         now: Timestamp,
-        lease_for: Duration,
+        hold: BillHold,
         token: LeaseToken,
     ) -> Result<Option<BillRun>, StoreError> {
         let is_due = || Condition::all().add(Column::NextAt.lte(now.ms())).add(is_free(now));
-        let mut update = taking(now, lease_for, token).filter(is_due()).into_query();
+        let mut update = taking(now, hold, token).filter(is_due()).into_query();
         if self.inner.kind == Kind::Mysql {
             update.order_by(Column::NextAt, Sort::Asc).limit(1);
         } else {
@@ -129,10 +139,10 @@ impl Store {
         account: AccountId,
         date: BillDate,
         now: Timestamp,
-        lease_for: Duration,
+        hold: BillHold,
         token: LeaseToken,
     ) -> Result<Option<BillRun>, StoreError> {
-        let update = taking(now, lease_for, token).filter(day(account, date)).filter(is_free(now)).into_query();
+        let update = taking(now, hold, token).filter(day(account, date)).filter(is_free(now)).into_query();
         self.taken(self.execute(self.build(&update)).await?, token).await
     }
 
@@ -151,24 +161,26 @@ impl Store {
         Ok(self.execute(self.build(&update.into_query())).await? > 0)
     }
 
+    /// Writes how a look ended so far and goes on holding the bill. Answers whether it was still held; if not, nothing was written.
+    pub async fn settle_bill(
+        &self,
+        id: i64,
+        end: &RunEnd,
+        now: Timestamp,
+        token: LeaseToken,
+    ) -> Result<bool, StoreError> {
+        let update = Entity::update_many().set(ending(end, now)).filter(held(id, token));
+        Ok(self.execute(self.build(&update.into_query())).await? > 0)
+    }
+
     /// Writes how a look ended and lets the bill go. Answers whether it was still held; if not, nothing was written.
-    pub async fn end_bill(&self, id: i64, end: RunEnd, now: Timestamp, token: LeaseToken) -> Result<bool, StoreError> {
-        let totals = end.totals;
+    pub async fn end_bill(&self, id: i64, end: &RunEnd, now: Timestamp, token: LeaseToken) -> Result<bool, StoreError> {
         let row = ActiveModel {
-            state: Set(end.state.as_str().to_owned()),
-            payments: Set(totals.payments),
-            pay_fen: Set(totals.pay_fen),
-            refunds: Set(totals.refunds),
-            refund_fen: Set(totals.refund_fen),
-            of_others: Set(totals.of_others),
-            unreadable: Set(totals.unreadable),
-            discrepancies: Set(totals.discrepancies),
             lease_token: Set(None),
             leased_until: Set(None),
             next_at: Set(end.next_at.map(Timestamp::ms)),
-            last_error: Set(end.last_error),
-            matched_at: if end.state.is_done() { Set(Some(now.ms())) } else { NotSet },
-            ..Default::default()
+            last_error: Set(end.last_error.clone()),
+            ..ending(end, now)
         };
         let update = Entity::update_many().set(row).filter(held(id, token));
         Ok(self.execute(self.build(&update.into_query())).await? > 0)
@@ -187,48 +199,93 @@ impl Store {
         rows.into_iter().map(run).collect()
     }
 
-    /// How many of an account's days, both included, the wallet has spoken about.
-    pub async fn done_bill_days(&self, account: AccountId, from: BillDate, to: BillDate) -> Result<u64, StoreError> {
+    /// Those of an account's days, both included, about which it is known what the wallet says.
+    pub async fn done_bill_days(
+        &self,
+        account: AccountId,
+        from: BillDate,
+        to: BillDate,
+    ) -> Result<HashSet<BillDate>, StoreError> {
         let select = Entity::find()
             .select_only()
-            .column_as(Expr::col(Column::Id).count(), "days")
+            .columns([Column::Id, Column::Date])
             .filter(Column::AccountId.eq(i64::from(account.0)))
             .filter(Column::Date.between(from.to_string(), to.to_string()))
-            .filter(Column::State.is_in([RunState::Matched.as_str(), RunState::None.as_str()]))
-            .into_tuple::<i64>();
-        let days = self.read("bill_runs", |db| async move { select.one(&*db).await }).await?;
-        Ok(u64::try_from(days.unwrap_or(0)).unwrap_or(0))
-    }
-
-    /// The last day of each account whose bill was matched, or of which there was none.
-    pub async fn last_bill_days(&self) -> Result<Vec<(AccountId, BillDate)>, StoreError> {
-        let select = Entity::find()
-            .select_only()
-            .column(Column::AccountId)
-            .column_as(Expr::col(Column::Date).max(), "last")
-            .filter(Column::State.is_in([RunState::Matched.as_str(), RunState::None.as_str()]))
-            .group_by(Column::AccountId)
+            .filter(is_done())
             .into_tuple::<(i64, String)>();
         let rows = self.read("bill_runs", |db| async move { select.all(&*db).await }).await?;
         rows.into_iter()
-            .map(|(account, date)| {
-                let corrupt = |column| StoreError::corrupt("bill_runs", column, account);
-                let id = rows::account_id(account).map_err(|_| corrupt("account_id"))?;
-                Ok((id, BillDate::parse(&date).map_err(|_| corrupt("date"))?))
+            .map(|(id, date)| BillDate::parse(&date).map_err(|_| StoreError::corrupt("bill_runs", "date", id)))
+            .collect()
+    }
+
+    /// How the days from this one on stand, account by account.
+    pub async fn bill_states_since(
+        &self,
+        from: BillDate,
+    ) -> Result<HashMap<(AccountId, BillDate), RunState>, StoreError> {
+        let select = Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::AccountId, Column::Date, Column::State])
+            .filter(Column::Date.gte(from.to_string()))
+            .into_tuple::<(i64, i64, String, String)>();
+        let rows = self.read("bill_runs", |db| async move { select.all(&*db).await }).await?;
+        rows.into_iter()
+            .map(|(id, account, date, state)| {
+                let read = || {
+                    let key = (rows::account_id(account)?, BillDate::parse(&date).at("date")?);
+                    Ok((key, RunState::parse(&state).at("state")?))
+                };
+                read().map_err(|column: rows::Column| column.of("bill_runs", id))
             })
             .collect()
     }
 }
 
-/// Each look is a try of its own: rows that an earlier one noted are not this one's.
-fn taking(now: Timestamp, lease_for: Duration, token: LeaseToken) -> sea_orm::UpdateMany<Entity> {
+/// How a look is held.
+#[derive(Debug, Clone, Copy)]
+pub struct BillHold {
+    /// Nobody else takes it for so long.
+    pub lease_for: Duration,
+    /// A look that does not end is taken again no sooner than this, just as one that failed: whatever killed its process (a bill
+    /// too large for its disk, say) does not kill one replica after the other.
+    pub again_after: Duration,
+}
+
+fn ending(end: &RunEnd, now: Timestamp) -> ActiveModel {
+    let totals = end.totals;
+    ActiveModel {
+        state: Set(end.state.as_str().to_owned()),
+        payments: Set(totals.payments),
+        pay_fen: Set(totals.pay_fen),
+        refunds: Set(totals.refunds),
+        refund_fen: Set(totals.refund_fen),
+        of_others: Set(totals.of_others),
+        unreadable: Set(totals.unreadable),
+        discrepancies: Set(totals.discrepancies),
+        matched_at: if end.is_good() { Set(Some(now.ms())) } else { NotSet },
+        ..Default::default()
+    }
+}
+
+fn is_done() -> Condition {
+    Condition::all().add(Column::State.is_in([RunState::Matched.as_str(), RunState::None.as_str()]))
+}
+
+/// Each look is a try of its own: rows that an earlier one noted are not this one's. A day that is done stays so while it is looked
+/// at again, and whatever comes of that.
+fn taking(now: Timestamp, hold: BillHold, token: LeaseToken) -> sea_orm::UpdateMany<Entity> {
     let row = ActiveModel {
-        state: Set(RunState::Fetching.as_str().to_owned()),
         lease_token: Set(Some(token.text())),
-        leased_until: Set(Some(now.plus(lease_for).ms())),
+        leased_until: Set(Some(now.plus(hold.lease_for).ms())),
+        next_at: Set(Some(now.plus(hold.again_after).ms())),
         ..Default::default()
     };
-    Entity::update_many().set(row).col_expr(Column::Tries, Expr::col(Column::Tries).add(1))
+    let state = CaseStatement::new().case(is_done(), Expr::col(Column::State)).finally(RunState::Fetching.as_str());
+    Entity::update_many()
+        .set(row)
+        .col_expr(Column::State, state.into())
+        .col_expr(Column::Tries, Expr::col(Column::Tries).add(1))
 }
 
 fn is_free(now: Timestamp) -> Condition {

@@ -1,6 +1,6 @@
 //! What bills and our rows do not agree on: found once per account, day, number and kind, and settled by people or by later looks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -56,6 +56,8 @@ pub struct Discrepancy {
     pub note: Option<String>,
     pub at: Timestamp,
     pub settled_at: Option<Timestamp>,
+    /// When the wallet is asked about it by itself; `None`: it was not yet.
+    pub ask_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -85,30 +87,84 @@ impl Store {
             note: Set(None),
             at: Set(now.ms()),
             settled_at: Set(None),
+            ask_at: Set(None),
         });
-        let state = Expr::col((Entity, Column::State));
-        let again = CaseStatement::new()
-            .case(state.clone().eq(DiscrepancyState::Repaired.as_str()), DiscrepancyState::Open.as_str())
-            .finally(state);
+        let tries = count(run.tries);
+        let col = |column: Column| Expr::col((Entity, column));
+        // A look that lost its bill to a later one and does not know it yet neither opens anything nor makes it look older.
+        let reopened = || {
+            let was_settled = col(Column::State).eq(DiscrepancyState::Repaired.as_str());
+            was_settled.and(col(Column::SeenTry).lte(tries))
+        };
+        let ask_at = CaseStatement::new().case(reopened(), Expr::val(None::<i64>)).finally(col(Column::AskAt));
+        let state = CaseStatement::new().case(reopened(), DiscrepancyState::Open.as_str()).finally(col(Column::State));
+        let seen = CaseStatement::new().case(col(Column::SeenTry).lt(tries), tries).finally(col(Column::SeenTry));
+        // MySQL sets one after the other: what is looked at is set last.
         let insert = Entity::insert_many(rows).on_conflict(
             OnConflict::columns([Column::AccountId, Column::Date, Column::NumberHash, Column::Kind])
-                .update_columns([Column::Ours, Column::Theirs, Column::Repair, Column::SeenTry])
-                .value(Column::State, again)
+                .value(Column::AskAt, ask_at)
+                .value(Column::State, state)
+                .value(Column::SeenTry, seen)
+                .update_columns([Column::Ours, Column::Theirs, Column::Repair])
                 .to_owned(),
         );
         self.execute(self.build(&insert.into_query())).await?;
         Ok(())
     }
 
-    /// What a run's earlier looks found and this one did not is repaired. Answers how many.
-    pub async fn settle_unseen(&self, run: &BillRun, now: Timestamp) -> Result<u64, StoreError> {
+    /// What a run's earlier looks found and this one did not is repaired, but for `except`. Answers how many.
+    pub async fn settle_unseen(
+        &self,
+        run: &BillRun,
+        except: &[DiscrepancyKind],
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let update = Entity::update_many()
-            .set(settled(DiscrepancyState::Repaired, "a later look at the bill found nothing wrong", now))
-            .filter(Column::AccountId.eq(i64::from(run.account.0)))
-            .filter(Column::Date.eq(run.date.to_string()))
-            .filter(Column::State.eq(DiscrepancyState::Open.as_str()))
-            .filter(Column::SeenTry.ne(count(run.tries)));
+            .set(settled(DiscrepancyState::Repaired, GONE, now))
+            .filter(unseen(run))
+            .filter(Column::Kind.is_not_in(except.iter().map(|kind| kind.as_str())));
         self.execute(self.build(&update.into_query())).await
+    }
+
+    /// What a run's earlier looks missed in the bill and this one did not name again, by id, at most `limit` after `after`.
+    pub async fn unseen_missing(&self, run: &BillRun, after: i64, limit: u64) -> Result<Vec<Discrepancy>, StoreError> {
+        let select = Entity::find()
+            .filter(unseen(run))
+            .filter(Column::Kind.eq(DiscrepancyKind::MissingThere.as_str()))
+            .filter(Column::Id.gt(after))
+            .order_by_asc(Column::Id)
+            .limit(limit);
+        let rows = self.read("discrepancies", |db| async move { select.all(&*db).await }).await?;
+        rows.into_iter().map(discrepancy).collect()
+    }
+
+    /// Settles these of a run that this look could have found and did not.
+    pub async fn settle_missing(&self, run: &BillRun, ids: &[i64], now: Timestamp) -> Result<u64, StoreError> {
+        let update = Entity::update_many()
+            .set(settled(DiscrepancyState::Repaired, GONE, now))
+            .filter(unseen(run))
+            .filter(Column::Id.is_in(ids.iter().copied()));
+        self.execute(self.build(&update.into_query())).await
+    }
+
+    /// Which of these numbers another day's bill was found to lack, and this day's was not: one of them is enough.
+    pub async fn missed_elsewhere(&self, run: &BillRun, numbers: &[String]) -> Result<HashSet<String>, StoreError> {
+        if numbers.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let of: HashMap<Vec<u8>, &String> = numbers.iter().map(|number| (hash(number), number)).collect();
+        let select = Entity::find()
+            .select_only()
+            .columns([Column::NumberHash, Column::Date])
+            .filter(Column::AccountId.eq(i64::from(run.account.0)))
+            .filter(Column::Kind.eq(DiscrepancyKind::MissingThere.as_str()))
+            .filter(Column::NumberHash.is_in(of.keys().cloned()))
+            .into_tuple::<(Vec<u8>, String)>();
+        let rows = self.read("discrepancies", |db| async move { select.all(&*db).await }).await?;
+        let here: HashSet<_> =
+            rows.iter().filter(|(_, date)| *date == run.date.to_string()).map(|(hash, _)| hash.clone()).collect();
+        let elsewhere = rows.into_iter().filter(|(hash, _)| !here.contains(hash));
+        Ok(elsewhere.filter_map(|(hash, _)| of.get(&hash).map(|number| (*number).clone())).collect())
     }
 
     /// Whether other days of an account lack something that a bill may still name.
@@ -186,6 +242,17 @@ impl Store {
     }
 }
 
+const GONE: &str = "a later look at the bill found nothing wrong";
+
+/// Open, and not found by this try of a run or a later one.
+fn unseen(run: &BillRun) -> Condition {
+    Condition::all()
+        .add(Column::AccountId.eq(i64::from(run.account.0)))
+        .add(Column::Date.eq(run.date.to_string()))
+        .add(Column::State.eq(DiscrepancyState::Open.as_str()))
+        .add(Column::SeenTry.lt(count(run.tries)))
+}
+
 fn hash(number: &str) -> Vec<u8> {
     sha256(number.as_bytes()).to_vec()
 }
@@ -207,7 +274,7 @@ fn lacking(run: &BillRun) -> Condition {
         .add(Column::Date.ne(run.date.to_string()))
 }
 
-fn discrepancy(row: Model) -> Result<Discrepancy, StoreError> {
+pub(super) fn discrepancy(row: Model) -> Result<Discrepancy, StoreError> {
     let id = row.id;
     let read = || {
         Ok(Discrepancy {
@@ -227,6 +294,7 @@ fn discrepancy(row: Model) -> Result<Discrepancy, StoreError> {
             note: row.note,
             at: Timestamp::from_ms(row.at),
             settled_at: moment(row.settled_at),
+            ask_at: moment(row.ask_at),
         })
     };
     read().map_err(|column: rows::Column| column.of("discrepancies", id))

@@ -4,6 +4,7 @@
 //! runs its database work in a task of its own, so a caller that goes away never leaves a connection half-way.
 
 mod accounts;
+mod bill_questions;
 mod bill_rows;
 mod bill_runs;
 mod deliveries;
@@ -39,7 +40,7 @@ pub mod entity;
 
 pub use accounts::{Account, AccountChange, NewAccount};
 pub use bill_rows::{BillKey, KnownPayment, PageEnd, payment_key, refund_key};
-pub use bill_runs::{BillRun, BillTotals, RunEnd};
+pub use bill_runs::{BillHold, BillRun, BillTotals, RunEnd};
 pub use deliveries::{DeliveryCaps, DueEvent, EndpointId, Tried, TryEnd};
 pub use discrepancies::{Discrepancy, Found};
 pub use due::{DueAccount, Lane, Leased, Share};

@@ -148,7 +148,7 @@ impl Store {
         let closes = sorted(wished.iter().filter(|event| event.is_close).map(|event| &event.order));
         if !closes.is_empty() {
             let lock = orders::Entity::update_many()
-                .col_expr(SEQUENCE, Expr::col(SEQUENCE).into())
+                .col_expr(SEQUENCE, Expr::col(SEQUENCE))
                 .filter(orders::Column::Id.is_in(filled_up(&closes)))
                 .filter(orders::Column::State.eq("closed"));
             script.push(self.build(&lock.into_query()));

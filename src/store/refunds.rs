@@ -315,9 +315,9 @@ fn unexpected(money: &[Handled], closed_number: &[Handled]) -> Condition {
     use anomalies::Column;
     let kinds = [AnomalyKind::LatePayment, AnomalyKind::SecondPayment].map(AnomalyKind::as_str);
     let handled = |by: &[Handled]| Column::Handled.is_in(by.iter().map(|handled| handled.as_str()));
-    Condition::any().add(Condition::all().add(Column::Kind.is_in(kinds)).add(handled(money))).add(
-        Condition::all().add(Column::Kind.eq(AnomalyKind::ClosedNumberPaid.as_str())).add(handled(closed_number)),
-    )
+    Condition::any()
+        .add(Condition::all().add(Column::Kind.is_in(kinds)).add(handled(money)))
+        .add(Condition::all().add(Column::Kind.eq(AnomalyKind::ClosedNumberPaid.as_str())).add(handled(closed_number)))
 }
 
 fn payment(order: OrderId, no: AttemptNo) -> Condition {

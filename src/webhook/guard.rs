@@ -196,6 +196,15 @@ mod tests {
 
     const DEAD: Option<MerchantId> = Some(MerchantId(1));
 
+    /// Lets the threads of a test go, however it ends: its runtime waits for them.
+    struct Ends(&'static AtomicBool);
+
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// How a lookup ends for who waits for it a while, but not for the name's servers.
     async fn tried(lookup: &SystemLookup, name: &str, merchant: Option<MerchantId>) -> Option<io::Result<Vec<IpAddr>>> {
         tokio::time::timeout(TURN_WAITED_FOR * 2, lookup.lookup(name, merchant)).await.ok()
@@ -217,6 +226,7 @@ mod tests {
             Ok(Vec::new())
         }
 
+        let _ends = Ends(&ANSWERS);
         let lookup = SystemLookup::new(2, 2, slow);
         for _ in 0..5 {
             let given_up = tokio::time::timeout(Duration::from_millis(50), lookup.lookup("slow.example", DEAD)).await;
@@ -239,6 +249,7 @@ mod tests {
             Ok(vec![IpAddr::from([93, 184, 216, 34])])
         }
 
+        let _ends = Ends(&GONE);
         let lookup = SystemLookup::new(4, 2, slow_or_not);
         let waiting = || tokio::time::timeout(Duration::from_millis(50), lookup.lookup("dead.example", DEAD));
         for _ in 0..2 {
@@ -250,6 +261,5 @@ mod tests {
             assert_eq!(found.unwrap().len(), 1);
         }
         assert!(lookup.shares.lock().unwrap().len() <= 3, "a merchant is forgotten with its last lookup");
-        GONE.store(true, Ordering::SeqCst);
     }
 }

@@ -2,5 +2,6 @@
 
 mod run;
 mod verdict;
+mod waits;
 
 pub use run::{Worker, WorkerSettings, run};

@@ -7,7 +7,10 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::verdict::{STORE_RETRY, Verdict};
+use super::{
+    verdict::{STORE_RETRY, Verdict},
+    waits::{Wait, Waits},
+};
 use crate::{
     domain::{
         command::PrepayCommand,
@@ -110,13 +113,13 @@ pub struct Worker {
     broker: SharedBroker,
     settings: WorkerSettings,
     hard: CancellationToken,
-    long_waits: Arc<Semaphore>,
+    waits: Arc<Waits>,
 }
 
 impl Worker {
     pub fn new(steps: Steps, broker: SharedBroker, settings: WorkerSettings, hard: CancellationToken) -> Self {
-        let long_waits = Arc::new(Semaphore::new(usize::from(settings.notice_concurrency / 4).max(1)));
-        Self { steps, broker, settings, hard, long_waits }
+        let waits = Waits::new(usize::from(settings.notice_concurrency / 4).max(1));
+        Self { steps, broker, settings, hard, waits }
     }
 
     /// Brings a message to its end and settles it. Runs on even when the process is asked to leave; only the hard token drops
@@ -194,32 +197,35 @@ impl Worker {
         }
     }
 
-    /// Without end while the store fails; what this process does not know yet (a fresh account or key) gets a few minutes.
+    /// Without end while the store fails. What this process does not know yet (a fresh account or key) gets one more look, for the
+    /// store was read meanwhile, and then some minutes where there is room to wait: an account that cannot be used keeps one place.
     async fn notice(&self, notice: &NoticeMessage, raw: &RawNotice, delivery: Delivery) {
         let began = tokio::time::Instant::now();
-        // Few may wait long, so that one account that cannot be used does not keep every other's notices waiting.
-        let mut long_wait = None;
+        let (mut place, mut looks) = (None::<Wait>, 0_u32);
         loop {
             let result = self.steps.notice(notice.wallet, notice.account, raw).await;
-            let not_yet = match &result {
+            let refused = match &result {
                 Err(StepError::NotYet(reason)) => Some(reason.clone()),
                 _ => None,
             };
-            match Verdict::of_notice(result) {
-                Verdict::Ack => return self.ack(delivery).await,
-                Verdict::Park(reason) => return self.park(delivery, &reason).await,
-                Verdict::RetryIn(gap) => match not_yet {
-                    Some(reason) => {
-                        long_wait = long_wait.or_else(|| self.long_waits.clone().try_acquire_owned().ok());
-                        let patience = if long_wait.is_some() { NOT_YET_MAX } else { NOT_YET_SHORT };
-                        if began.elapsed() > patience {
-                            return self.park(delivery, &reason).await;
-                        }
-                        tokio::time::sleep(gap).await;
-                    }
-                    None => tokio::time::sleep(gap).await,
-                },
+            looks = looks.saturating_add(1);
+            let (gap, reason, patience) = match (Verdict::of_notice(result), refused) {
+                (Verdict::Ack, _) => return self.ack(delivery).await,
+                (Verdict::Park(reason), _) => return self.park(delivery, &reason).await,
+                (Verdict::RetryIn(gap), None) => {
+                    tokio::time::sleep(gap).await;
+                    continue;
+                }
+                // The store refuses, whosever notice it is: it is not this account's fault.
+                (Verdict::RetryIn(gap), Some(reason)) => (gap, reason, NOT_YET_SHORT),
+                (Verdict::Wait(_), _) if looks == 1 => continue,
+                (Verdict::Wait(reason), _) => (STORE_RETRY, reason, Duration::ZERO),
+            };
+            place = place.or_else(|| self.waits.take(notice.account));
+            if began.elapsed() >= if place.is_some() { NOT_YET_MAX } else { patience } {
+                return self.park(delivery, &reason).await;
             }
+            tokio::time::sleep(gap).await;
         }
     }
 
@@ -308,5 +314,5 @@ fn printable(text: &str, max: usize) -> String {
 
 /// How long a notice waits for what this process does not know yet.
 const NOT_YET_MAX: Duration = Duration::from_secs(300);
-/// ... and when too many others wait already: long enough for two reloads.
+/// ... and what the store refuses, when too many others wait already: long enough for two reloads.
 const NOT_YET_SHORT: Duration = Duration::from_secs(15);

@@ -14,6 +14,8 @@ pub enum Verdict {
     Ack,
     /// The store failed: the message stays in our hands, nothing further is taken meanwhile.
     RetryIn(Duration),
+    /// What is known of the notice's account does not read it, for this reason: it may wait if there is room for that.
+    Wait(String),
     /// Set aside for a person, with the reason.
     Park(String),
 }
@@ -33,6 +35,7 @@ impl Verdict {
         match result {
             Ok(Noted::Done) => Self::Ack,
             Ok(Noted::Park(reason)) => Self::Park(reason),
+            Ok(Noted::NotYet(reason)) => Self::Wait(reason),
             Err(error) => Self::of_error(&error),
         }
     }

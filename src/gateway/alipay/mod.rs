@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{
     BillDate, BillError, BillFile, BillRows, CloseAnswer, Examined, ExchangeError, Gateway, GatewayError, Notice,
     NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, TradeState, Verified,
-    bill::download::{self, Limits},
+    bill::download::{self, Limits as BillLimits},
     http::check_base_url,
 };
 use crate::{
@@ -229,8 +229,8 @@ impl Gateway for AlipayGateway {
         refund::query(self, trade, refund).await
     }
 
-    async fn bill(&self, date: BillDate, into: &Path) -> Result<BillFile, BillError> {
-        bill::fetch(self, date, into, Limits::default()).await
+    async fn bill(&self, date: BillDate, into: &Path, limits: BillLimits) -> Result<BillFile, BillError> {
+        bill::fetch(self, date, into, limits).await
     }
 
     fn read_bill(&self, file: &BillFile) -> Result<BillRows, BillError> {

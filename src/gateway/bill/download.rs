@@ -12,7 +12,8 @@ use tokio::io::AsyncWriteExt;
 use super::{BillError, unusable};
 use crate::gateway::http::send_error;
 
-/// Bounds of one bill. A row has some 400 bytes, so this is a day of tens of millions of payments.
+/// Bounds of one bill. A row has some 400 bytes, so by default this is a day of tens of millions of payments. While it is unpacked
+/// both lie on the disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// As it travels.

@@ -59,12 +59,17 @@ impl Columns {
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|column| column == name)
+        self.at(name).is_some()
+    }
+
+    /// Where it stands, from 0.
+    pub fn at(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|column| column == name)
     }
 
     /// A row's value under the first of `names` that is a column.
     pub fn get<'a>(&self, row: &[&'a str], names: &[&str]) -> Option<&'a str> {
-        let at = names.iter().find_map(|name| self.0.iter().position(|column| column == name))?;
+        let at = names.iter().find_map(|name| self.at(name))?;
         row.get(at).copied()
     }
 }

@@ -67,10 +67,16 @@ pub(super) fn refund(
         None => format!("{} fen back", row.amount.get()),
     };
     let Some(known) = known else {
-        // Money of a payment of ours went back by another hand: the merchant's, in the wallet's own pages, say.
-        let Some(payment) = payment.filter(|payment| payment.account == account) else { return Compared::OfOthers };
-        let unknown = found(DiscrepancyKind::UnknownNumber, row, Repair::Person, "no such refund", theirs);
-        return Compared::Unknown(Found { order: Some(payment.number.order), ..unknown });
+        let ours = match payment {
+            Some(payment) if payment.account != account => return Compared::OfOthers,
+            // Money of a payment of ours went back by another hand: the merchant's, in the wallet's own pages, say.
+            Some(_) => "no such refund",
+            // A number of our form that nobody knows, just as that of a payment's own row.
+            None if OutTradeNo::parse(&row.out_trade_no).is_ok() => "no such payment, no such refund",
+            None => return Compared::OfOthers,
+        };
+        let unknown = found(DiscrepancyKind::UnknownNumber, row, Repair::Person, ours, theirs);
+        return Compared::Unknown(Found { order: payment.map(|payment| payment.number.order), ..unknown });
     };
     if known.account != account {
         return Compared::OfOthers;

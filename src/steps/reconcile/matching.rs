@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    BillProgress, compare,
+    BillProgress, BillRead, compare,
     compare::Compared,
     is_inside,
     read::{self, Reading},
@@ -35,22 +35,19 @@ struct Tally {
     totals: BillTotals,
     unknown: i64,
     first_error: Option<String>,
-    /// Other days lack something that this bill may name.
-    lacks_elsewhere: bool,
 }
 
 impl Steps {
-    /// Compares a bill's rows with ours, then looks for what it lacks; the latter only once its rows have ended well.
+    /// Compares a bill's rows with ours. `Err`: they did not end well, and nothing follows from what is not among them.
     pub(super) async fn match_file(
         &self,
         run: &BillRun,
         gateway: Arc<dyn Gateway>,
         file: BillFile,
         progress: &dyn BillProgress,
-    ) -> Result<RunEnd, StepError> {
+    ) -> Result<Result<BillRead, RunEnd>, StepError> {
         progress.reading(read::lines(file.path.clone()).await);
-        let lacks_elsewhere = self.store.lacks_elsewhere(run).await?;
-        let mut tally = Tally { totals: BillTotals::default(), unknown: 0, first_error: None, lacks_elsewhere };
+        let mut tally = Tally { totals: BillTotals::default(), unknown: 0, first_error: None };
         let mut reading = Reading::start(gateway, file);
         while let Some(batch) = reading.next().await {
             let read = batch.len() as u64;
@@ -66,14 +63,10 @@ impl Steps {
         }
         if let Some(error) = tally.first_error {
             // Each row that could be read stands for itself; nothing follows from those that are not there.
-            return Ok(self.again(run, tally.totals, error));
+            return Ok(Err(self.again(run, tally.totals, error)));
         }
-        let totals = self.missing_there(run, tally.totals, progress).await?;
-        let settled = self.store.settle_unseen(run, self.now()).await?;
-        if settled > 0 {
-            tracing::info!(account = %run.account, date = %run.date, settled, "discrepancies are gone");
-        }
-        Ok(RunEnd { state: RunState::Matched, totals, next_at: None, last_error: None })
+        let unknown_left_out = tally.unknown > UNKNOWN_RECORDED_MAX;
+        Ok(Ok(BillRead { state: RunState::Matched, totals: tally.totals, unknown_left_out }))
     }
 
     async fn match_batch(&self, run: &BillRun, rows: &[BillRow], tally: &mut Tally) -> Result<(), StepError> {
@@ -105,7 +98,8 @@ impl Steps {
         for key in self.store.note_bill_rows(run, &named).await? {
             found.extend(row_of.get(&key).map(|row| compare::twice(row)));
         }
-        if tally.lacks_elsewhere {
+        // Another day may be looked at beside this one, so it is asked for each batch.
+        if self.store.lacks_elsewhere(run).await? {
             let numbers: Vec<String> = row_of.values().map(|row| number(row).to_owned()).collect();
             self.store.found_on_another_day(run, &numbers, self.now()).await?;
         }

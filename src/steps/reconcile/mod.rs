@@ -6,31 +6,40 @@
 //! themselves (a second write of every wide, hot row a day) and a sorted file of our own beside the bill (another
 //! format on a disk that may be small).
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{StepError, Steps};
 use crate::{
     domain::{
-        bill::{BillDate, RunState},
+        bill::{BillDate, DiscrepancyKind, RunState},
         id::AccountId,
         time::Timestamp,
     },
     gateway::BillError,
-    store::{BillRun, BillTotals, LeaseToken, RunEnd},
+    store::{BillHold, BillRun, BillTotals, LeaseToken, RunEnd},
 };
 
+mod asking;
 mod compare;
 mod matching;
 mod missing;
 mod read;
 mod repair;
+mod scratch;
 
+use missing::Window;
 pub use repair::Repaired;
+use scratch::Scratch;
+pub use scratch::sweep_left_over;
 
 /// A look is held for this long and held anew while it goes on; after a crash somebody else takes it then.
 const LEASE: Duration = Duration::from_secs(120);
-/// A bill that came to nothing for so long after its day is left to people.
+/// A bill that came to nothing for so long after its day is left to people, but not before so many looks: a scheduler that was away
+/// begins with old days.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+const LOOKS_AT_LEAST: u32 = 10;
+/// A refund's row in a bill is kept for so long: cards take days, and its money is looked for on the day it was back.
+pub const ROWS_KEPT_DAYS: usize = 40;
 /// Before noon of the next day, *no bill* may mean *not yet* (`wechat-pay.md` §9.1).
 const NONE_MEANS_NONE_AFTER: Duration = Duration::from_secs(12 * 3600);
 /// Rows of a bill that has ended are deleted so many at once.
@@ -60,23 +69,13 @@ pub enum Reconciled {
     Held,
 }
 
-/// Gone with its owner: a bill names payers.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // It may never have come about.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 impl Steps {
     /// Matches the bill that is due for longest. `None`: none is due.
     ///
-    /// Dropped half-way, it ends at once; the bill is taken again when its lease has run out. Errors: [`StepError`].
+    /// Dropped half-way, it ends at once; the bill is due again as after a look that failed. Errors: [`StepError`].
     pub async fn reconcile_due(&self, progress: &dyn BillProgress) -> Result<Option<BillRun>, StepError> {
         let token = LeaseToken::fresh();
-        let Some(run) = self.store.lease_due_bill(self.now(), LEASE, token).await? else { return Ok(None) };
+        let Some(run) = self.store.lease_due_bill(self.now(), self.hold(), token).await? else { return Ok(None) };
         self.look(run, token, progress).await.map(Some)
     }
 
@@ -89,37 +88,51 @@ impl Steps {
     ) -> Result<Reconciled, StepError> {
         let (now, token) = (self.now(), LeaseToken::fresh());
         self.store.want_bill(account, date, now, now).await?;
-        let Some(run) = self.store.lease_bill(account, date, now, LEASE, token).await? else {
+        let Some(run) = self.store.lease_bill(account, date, now, self.hold(), token).await? else {
             return Ok(Reconciled::Held);
         };
         self.look(run, token, progress).await.map(Reconciled::Done)
     }
 
+    const fn hold(&self) -> BillHold {
+        BillHold { lease_for: LEASE, again_after: self.settings.bill_retry }
+    }
+
     async fn look(&self, run: BillRun, token: LeaseToken, progress: &dyn BillProgress) -> Result<BillRun, StepError> {
         let matched = tokio::select! {
-            matched = self.matched(&run, progress) => matched,
-            () = self.held_until_lost(&run, token) => {
-                return Err(StepError::NotYet(format!("somebody else took the bill of {}", run.date)));
-            }
+            matched = self.matched(&run, token, progress) => matched,
+            () = self.held_until_lost(&run, token) => return Err(taken_by_another(&run)),
         };
         // What the store could not do is tried again at the next look; the bill is let go for it, if the store takes that.
         let (end, failed) = match matched {
             Ok(end) => (end, None),
             Err(error) => (self.again(&run, BillTotals::default(), error.to_string()), Some(error)),
         };
-        let written = self.store.end_bill(run.id, end.clone(), self.now(), token).await;
+        let written = self.store.end_bill(run.id, &end, self.now(), token).await;
         if let Some(error) = failed {
             return Err(error);
         }
         if !written? {
-            return Err(StepError::NotYet(format!("somebody else took the bill of {}", run.date)));
+            return Err(taken_by_another(&run));
         }
         self.tell(&run, &end);
-        if end.state.is_done() {
-            while self.store.forget_bill_rows(run.id, run.tries, FORGOTTEN_AT_ONCE).await? == FORGOTTEN_AT_ONCE {}
-        }
+        self.forget_rows(&run, &end).await?;
         let run = self.store.bill_run(run.account, run.date).await?;
         run.ok_or_else(|| StepError::NotYet("the run of a bill is gone".to_owned()))
+    }
+
+    /// Of a look that ended well what other days need stays; of another nothing.
+    async fn forget_rows(&self, run: &BillRun, end: &RunEnd) -> Result<(), StepError> {
+        loop {
+            let gone = if end.is_good() {
+                self.store.forget_bill_rows(run.id, run.tries, FORGOTTEN_AT_ONCE).await?
+            } else {
+                self.store.forget_failed_rows(run.id, run.tries, FORGOTTEN_AT_ONCE).await?
+            };
+            if gone < FORGOTTEN_AT_ONCE {
+                return Ok(());
+            }
+        }
     }
 
     /// Returns when the bill is somebody else's.
@@ -134,38 +147,108 @@ impl Steps {
         }
     }
 
-    async fn matched(&self, run: &BillRun, progress: &dyn BillProgress) -> Result<RunEnd, StepError> {
-        let nothing = BillTotals::default();
-        let Some(channel) = self.registry.channel(run.account) else {
-            return Ok(self.again(run, nothing, "the channel account is not known here".to_owned()));
+    /// Reads the bill, then looks for what it lacks until no day beside it has changed that.
+    ///
+    /// Two days that are looked at side by side each take the other for unknown. So a look first writes that its day is done and
+    /// only then looks whether others are: whichever is second sees the first, and the minutes between them are looked at.
+    async fn matched(
+        &self,
+        run: &BillRun,
+        token: LeaseToken,
+        progress: &dyn BillProgress,
+    ) -> Result<RunEnd, StepError> {
+        let read = match self.read_bill(run, progress).await? {
+            Ok(read) => read,
+            Err(end) => return Ok(end),
         };
-        let gateway = match channel.gateway() {
-            Ok(gateway) => gateway.clone(),
-            Err(reason) => return Ok(self.again(run, nothing, reason.to_owned())),
-        };
-        let name = format!("prepay-bill-{}-{}-{}", run.account, run.date, uuid::Uuid::now_v7().simple());
-        let scratch = Scratch(self.settings.bills_dir.join(name));
-        progress.fetching();
-        match gateway.bill(run.date, &scratch.0).await {
-            Ok(file) => self.match_file(run, gateway, file, progress).await,
-            Err(BillError::None) if self.now() >= run.date.end().plus(NONE_MEANS_NONE_AFTER) => {
-                // The wallet says that nothing happened; what we say did is missing there.
-                let totals = self.missing_there(run, nothing, progress).await?;
-                Ok(RunEnd { state: RunState::None, totals, next_at: None, last_error: None })
+        let mut window = self.window(run).await?;
+        loop {
+            let end = self.concluded(run, &window, &read, progress).await?;
+            if !end.is_good() {
+                return Ok(end);
             }
-            Err(error) => Ok(self.again(run, nothing, error.to_string())),
+            if !self.store.settle_bill(run.id, &end, self.now(), token).await? {
+                return Err(taken_by_another(run));
+            }
+            let by_now = self.window(run).await?;
+            if by_now == window {
+                return Ok(end);
+            }
+            // Days do not become unknown again, so this ends.
+            window = by_now;
         }
     }
 
-    /// Due again later, unless its day is long past.
+    /// What the wallet says about the day, or how the look ends without that.
+    async fn read_bill(
+        &self,
+        run: &BillRun,
+        progress: &dyn BillProgress,
+    ) -> Result<Result<BillRead, RunEnd>, StepError> {
+        let nothing = BillTotals::default();
+        let Some(channel) = self.registry.channel(run.account) else {
+            return Ok(Err(self.again(run, nothing, "the channel account is not known here".to_owned())));
+        };
+        let gateway = match channel.gateway() {
+            Ok(gateway) => gateway.clone(),
+            Err(reason) => return Ok(Err(self.again(run, nothing, reason.to_owned()))),
+        };
+        let scratch = Scratch::of(&self.settings.bills_dir, run);
+        progress.fetching();
+        match gateway.bill(run.date, scratch.path(), self.settings.bill_limits).await {
+            Ok(file) => self.match_file(run, gateway, file, progress).await,
+            Err(BillError::None) if self.now() >= run.date.end().plus(NONE_MEANS_NONE_AFTER) => {
+                Ok(Ok(BillRead { state: RunState::None, totals: nothing, unknown_left_out: false }))
+            }
+            Err(error) => Ok(Err(self.again(run, nothing, error.to_string()))),
+        }
+    }
+
+    /// What follows from a bill whose rows ended well, and from what it lacks.
+    async fn concluded(
+        &self,
+        run: &BillRun,
+        window: &Window,
+        read: &BillRead,
+        progress: &dyn BillProgress,
+    ) -> Result<RunEnd, StepError> {
+        let is_none = read.state == RunState::None;
+        let totals = self.missing_there(run, window, read, progress).await?;
+        let missing = totals.discrepancies - read.totals.discrepancies;
+        if is_none && missing > 0 {
+            // The wallet says that nothing happened, and we say something did: it may have been asked too early.
+            return Ok(self.again(
+                run,
+                totals,
+                format!("the wallet has no bill, and {missing} of ours are missing there"),
+            ));
+        }
+        let mut settled = self.settle_missing(run, window).await?;
+        if !is_none {
+            let mut except = vec![DiscrepancyKind::MissingThere];
+            except.extend(read.unknown_left_out.then_some(DiscrepancyKind::UnknownNumber));
+            settled += self.store.settle_unseen(run, &except, self.now()).await?;
+        }
+        if settled > 0 {
+            tracing::info!(account = %run.account, date = %run.date, settled, "discrepancies are gone");
+        }
+        Ok(RunEnd { state: read.state, totals, next_at: None, last_error: None })
+    }
+
+    /// Due again later, unless its day is long past. A day that is done stays so, with what was found then: whoever wanted this look
+    /// is told that it failed.
     fn again(&self, run: &BillRun, totals: BillTotals, why: String) -> RunEnd {
         let now = self.now();
-        let over = now > run.date.end().plus(GIVEN_UP_AFTER);
+        let last_error = Some(why);
+        if run.state.is_done() {
+            return RunEnd { state: run.state, totals: run.totals, next_at: None, last_error };
+        }
+        let over = now > run.date.end().plus(GIVEN_UP_AFTER) && run.tries >= LOOKS_AT_LEAST;
         RunEnd {
             state: if over { RunState::Failed } else { RunState::Due },
             totals,
             next_at: (!over).then(|| now.plus(self.settings.bill_retry)),
-            last_error: Some(why),
+            last_error,
         }
     }
 
@@ -176,7 +259,7 @@ impl Steps {
             (Some(error), RunState::Failed) => {
                 tracing::error!(%account, date = %run.date, error, "a bill came to nothing; a person has to look");
             }
-            (Some(error), _) => tracing::warn!(%account, date = %run.date, error, "a bill is asked for again later"),
+            (Some(error), _) => tracing::warn!(%account, date = %run.date, error, "a look at a bill came to nothing"),
             (None, _) => {
                 tracing::info!(%account, date = %run.date, payments, refunds, of_others, unreadable, discrepancies, "a bill is matched");
             }
@@ -185,11 +268,19 @@ impl Steps {
             tracing::warn!(%account, date = %run.date, discrepancies, "a bill and our rows do not agree: `prepay reconcile list`");
         }
     }
+}
 
-    /// The account's bills of the days beside: whether what is near midnight can be looked for on both sides of it.
-    async fn is_done(&self, account: AccountId, date: BillDate) -> Result<bool, StepError> {
-        Ok(self.store.bill_run(account, date).await?.is_some_and(|run| run.state.is_done()))
-    }
+/// What a bill, read to its end, says before anything is concluded from what it lacks.
+struct BillRead {
+    /// Matched, or none.
+    state: RunState,
+    totals: BillTotals,
+    /// There were so many unknown numbers that not all were recorded.
+    unknown_left_out: bool,
+}
+
+fn taken_by_another(run: &BillRun) -> StepError {
+    StepError::NotYet(format!("somebody else took the bill of {}", run.date))
 }
 
 /// Whether a moment is so far inside a day that no other day's bill can name it.

@@ -7,7 +7,7 @@ use crate::{
         id::{AccountId, OutRefundNo, OutTradeNo},
         refund::RefundState,
     },
-    gateway::{RefundFound, RefundStatus, TradeState},
+    gateway::{PaidTrade, RefundFound, RefundStatus, TradeState},
     steps::{Channel, StepError, Steps, budget::Permit},
     store::Discrepancy,
 };
@@ -60,8 +60,8 @@ impl Steps {
         let gateway = channel.gateway().map_err(|reason| StepError::NotYet(reason.to_owned()))?;
         let answer = gateway.query(&number).await;
         self.report(&permit, answer.as_ref().err());
-        let state = match answer {
-            Ok(state @ TradeState::Paid(_)) => state,
+        let paid = match answer {
+            Ok(TradeState::Paid(paid)) => paid,
             Ok(TradeState::NotExist) => return Ok(Repaired::No("the wallet does not know the number".to_owned())),
             Ok(TradeState::Unpaid) => return Ok(Repaired::No("the wallet says that it is not paid".to_owned())),
             Ok(TradeState::Closed) => {
@@ -69,21 +69,32 @@ impl Steps {
             }
             Err(error) => return Ok(Repaired::No(error.to_string())),
         };
-        self.take_in(&order, number.attempt, state, &channel).await?;
-        let order = self.order(number.order).await?;
-        let state = order.as_ref().and_then(|order| order.attempt(number.attempt)).map(|attempt| &attempt.state);
+        let taken = self.take_in(&order, number.attempt, TradeState::Paid(paid.clone()), &channel).await?;
+        let after = self.order(number.order).await?;
+        let state = after.as_ref().and_then(|order| order.attempt(number.attempt)).map(|attempt| &attempt.state);
         Ok(match state {
-            Some(AttemptState::Paid { .. }) if discrepancy.found.kind == DiscrepancyKind::MissingThere => {
-                Repaired::Yes("the wallet confirms the payment, whatever its bill says".to_owned())
+            Some(AttemptState::Paid { payment })
+                if taken
+                    && paid.foreign.is_none()
+                    && paid.amount == Some(order.amount)
+                    && paid.trade_no == payment.trade_no =>
+            {
+                match discrepancy.found.kind {
+                    DiscrepancyKind::MissingThere => {
+                        Repaired::Yes("the wallet confirms the payment, whatever its bill says".to_owned())
+                    }
+                    _ => Repaired::Yes("the wallet says paid, and now it is".to_owned()),
+                }
             }
-            Some(AttemptState::Paid { .. }) => Repaired::Yes("the wallet says paid, and now it is".to_owned()),
-            Some(AttemptState::Disputed { dispute, .. }) => {
+            Some(AttemptState::Disputed { trade_no, dispute }) if *trade_no == paid.trade_no => {
                 Repaired::Yes(format!("the payment is disputed and waits for a person: {}", dispute.what))
             }
-            Some(AttemptState::LetGo { dispute, .. }) => {
+            Some(AttemptState::LetGo { trade_no, dispute }) if *trade_no == paid.trade_no => {
                 Repaired::Yes(format!("a person has let the payment go: {}", dispute.what))
             }
-            _ => Repaired::No("the wallet says paid, and the order cannot take it: see its anomalies".to_owned()),
+            // What it says and what we have are two things: a person reads both.
+            Some(state) => Repaired::No(format!("{}; the number is {} here", in_words(&paid), state.name())),
+            None => Repaired::No(format!("{}; the number is gone here", in_words(&paid))),
         })
     }
 
@@ -132,4 +143,17 @@ impl Steps {
         let permit = permit.map_err(|_| StepError::NotYet("the account has no room for a question now".to_owned()))?;
         Ok((channel, permit))
     }
+}
+
+/// What the wallet said of a payment, for a person.
+fn in_words(paid: &PaidTrade) -> String {
+    let amount = match paid.amount {
+        Some(amount) => format!("{} fen", amount.get()),
+        None => "an amount that it does not tell".to_owned(),
+    };
+    let foreign = match &paid.foreign {
+        Some(field) => format!(", {field} not of this channel account"),
+        None => String::new(),
+    };
+    format!("the wallet says paid {amount}, {}{foreign}", paid.trade_no)
 }

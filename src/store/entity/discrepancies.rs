@@ -23,6 +23,8 @@ pub struct Model {
     pub note: Option<String>,
     pub at: i64,
     pub settled_at: Option<i64>,
+    /// When the wallet is asked next; empty: it was not yet.
+    pub ask_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

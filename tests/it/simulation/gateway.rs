@@ -14,8 +14,9 @@ use prepay::{
         wallet::Wallet,
     },
     gateway::{
-        BillDate, BillError, BillFile, BillRows, CloseAnswer, Examined, ExchangeError, Gateway, GatewayError, Notice,
-        NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, Refused, TradeState, Verified,
+        BillDate, BillError, BillFile, BillLimits, BillRows, CloseAnswer, Examined, ExchangeError, Gateway,
+        GatewayError, Notice, NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, Refused,
+        TradeState, Verified,
     },
 };
 
@@ -242,8 +243,8 @@ impl Gateway for SimulatedGateway {
         self.ended(ended)
     }
 
-    async fn bill(&self, date: BillDate, into: &Path) -> Result<BillFile, BillError> {
-        self.real.bill(date, into).await
+    async fn bill(&self, date: BillDate, into: &Path, limits: BillLimits) -> Result<BillFile, BillError> {
+        self.real.bill(date, into, limits).await
     }
 
     fn read_bill(&self, file: &BillFile) -> Result<BillRows, BillError> {

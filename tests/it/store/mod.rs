@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod bills;
 mod cancelled;
 mod commits;
 mod corrupt;
@@ -58,6 +59,10 @@ on_every_database! {
         a_stale_commit_writes_nothing,
         one_of_two_commits_wins,
         a_commit_of_a_missing_attempt_writes_nothing;
+    bills:
+        a_held_bill_is_nobody_elses_and_a_lost_one_writes_nothing,
+        a_look_that_is_late_opens_nothing_again,
+        a_discrepancy_is_asked_about_by_one_and_in_its_time;
     events:
         a_payment_writes_one_event_with_its_commit,
         a_late_payment_withdraws_the_close_that_was_not_delivered,

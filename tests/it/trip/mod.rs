@@ -3,6 +3,7 @@
 mod answers_lost;
 mod bad_input;
 mod basics;
+mod bill_days;
 mod bills;
 mod broker_away;
 mod caller;
@@ -134,6 +135,7 @@ on_every_place! {
     signatures:
         a_call_that_is_not_signed_as_published_is_401_with_our_time,
         a_nonce_is_taken_once,
+        an_unknown_merchant_and_a_wrong_key_are_answered_alike,
         keys_are_rotated_and_each_is_checked_as_its_record_says,
         an_address_list_lets_in_whom_it_names,
         an_address_list_is_judged_by_what_our_own_proxies_say,
@@ -162,6 +164,7 @@ on_every_place! {
         a_page_that_asks_all_the_time_does_not_hammer_the_wallet,
         a_payment_nobody_hears_of_is_found_by_asking,
         a_notice_before_the_prepays_answer_pays,
+        notices_that_cannot_be_read_keep_nobody_elses_waiting,
         ;
     turns:
         a_wallet_that_hangs_delays_no_other_accounts_questions,
@@ -238,5 +241,17 @@ on_every_place! {
         a_bill_of_another_day_settles_what_was_missing,
         schedulers_match_each_bill_once,
         a_merchant_gets_its_own_bill_and_nobody_elses,
+        ;
+    bill_days:
+        a_days_bill_is_whole_once_what_was_missed_was_asked_about,
+        a_look_again_that_comes_to_nothing_leaves_a_finished_day_finished,
+        a_look_that_is_dropped_anywhere_is_made_again,
+        a_refund_in_no_bill_is_missed_whichever_day_is_last,
+        a_refund_named_by_an_earlier_bill_is_kept,
+        two_days_looked_at_side_by_side_miss_nothing_between_them,
+        what_a_later_look_cannot_see_stays_open,
+        a_wallet_that_contradicts_confirms_nothing,
+        a_scheduler_that_was_away_wants_every_day,
+        a_day_without_a_bill_and_with_payments_is_not_done,
         ;
 }

@@ -209,3 +209,31 @@ pub async fn an_address_list_is_judged_by_what_our_own_proxies_say(world: World)
     }
     world
 }
+
+/// Neither by what is said nor by how often: whoever tries names learns nothing.
+pub async fn an_unknown_merchant_and_a_wrong_key_are_answered_alike(world: World) -> World {
+    let said = |customer_no: &'static str| {
+        let world = &world;
+        async move {
+            let calls = (0..130).map(|_| {
+                let mut call = world.shop.call(Method::GET, "/api/v1/orders/A1", b"");
+                call.headers.iter_mut().find(|(name, _)| *name == "x-customer-no").unwrap().1 = customer_no.to_owned();
+                call.headers.iter_mut().find(|(name, _)| *name == "x-key-id").unwrap().1 = "k9".to_owned();
+                world.shop.send(call)
+            });
+            let mut kinds: Vec<(u16, String)> = join_all(calls)
+                .await
+                .into_iter()
+                .map(|(status, answer)| (status.as_u16(), answer["msg"].as_str().unwrap().to_owned()))
+                .collect();
+            kinds.sort();
+            kinds.dedup();
+            kinds
+        }
+    };
+    let (ours, nobodys) = (said("C1").await, said("C404").await);
+    assert_eq!(ours, nobodys);
+    assert_eq!(ours.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [401, 429]);
+    assert_eq!(world.shop.post(ORDERS, &order_body("A1")).await.0, StatusCode::OK, "and the merchant is not kept out");
+    world
+}

@@ -53,7 +53,8 @@ pub(super) async fn fetch(
     let response = gateway.client.open_file(url, limits.timeout).await.map_err(errors::of_bill)?;
     download::save(response, &packed, limits).await?;
     let into = Unfinished::new(into);
-    download::blocking(move || taken_out(&packed, into, limits)).await
+    let (into, bytes) = download::blocking(move || taken_out(&packed, into, limits)).await?;
+    Ok(BillFile { path: into.keep(), bytes })
 }
 
 /// The address of a bill, if it is one of Alipay's, or of the simulated gateway's own host. Samples are plain http: https is asked for.
@@ -81,8 +82,8 @@ fn file_url(gateway_url: &str, told: &str) -> Result<reqwest::Url, String> {
 }
 
 /// Neither names nor places of entries are relied on: the one whose header is that of the rows is taken, and written under our
-/// own name. Its checksum is proven by reading it to its end.
-fn taken_out(packed: &Unfinished, into: Unfinished, limits: Limits) -> Result<BillFile, BillError> {
+/// own name; whoever still waits for it keeps it. Its checksum is proven by reading it to its end.
+fn taken_out(packed: &Unfinished, into: Unfinished, limits: Limits) -> Result<(Unfinished, u64), BillError> {
     let broken = |error: zip::result::ZipError| unusable(format!("its archive: {error}"));
     let from = File::open(packed.path()).map_err(|error| download::on_disk(&error))?;
     let mut archive = ZipArchive::new(BufReader::new(from)).map_err(broken)?;
@@ -98,7 +99,7 @@ fn taken_out(packed: &Unfinished, into: Unfinished, limits: Limits) -> Result<Bi
         let entry = archive.by_index(at).map_err(broken)?;
         let mut to = download::create(into.path())?;
         let bytes = download::unpack(entry, &mut to, limits, |_| ())?;
-        return Ok(BillFile { path: into.keep(), bytes });
+        return Ok((into, bytes));
     }
     Err(unusable("its archive holds no file with rows"))
 }

@@ -103,10 +103,17 @@ impl<R: BufRead> Rows<R> {
         }
     }
 
-    /// Whether commas inside texts are quoted is not known: a row with another number of fields is told, not guessed at.
+    /// Whether commas inside texts are quoted is not known (`alipay.md` §9). Of the texts, the goods' name is the merchant's own, so
+    /// fields too many are taken for parts of it: quoted or not, what stands on either side of it is read as it stands there, its
+    /// kind, amounts and times must be such, and the file's own totals must come out. Whatever else is odd is told, not guessed at.
     fn row(&mut self, line: &str, number: u64) -> Result<BillRow, BillError> {
         // Number-like fields are padded with a tab.
-        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        let mut fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        if let (Some(surplus), Some(name_at)) =
+            (fields.len().checked_sub(self.columns.len()), self.columns.at("商品名称"))
+        {
+            fields.drain(name_at + 1..name_at + 1 + surplus);
+        }
         if fields.len() != self.columns.len() {
             return Err(unusable(format!("line {number} has {} fields of {}", fields.len(), self.columns.len())));
         }

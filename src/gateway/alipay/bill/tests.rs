@@ -55,7 +55,8 @@ fn a_row_that_cannot_be_read_is_told_and_the_next_follows() {
         (",88.88,88.88,", ",-88.88,88.88,", "订单金额"),
         (",88.88,88.88,", ",88.88,x,", "商家实收"),
         ("交易,测试商品 A,", "转账,测试商品 A,", "业务类型"),
-        ("交易,测试商品 A,", "交易,测试,商品 A,", "26 fields of 25"),
+        ("交易,测试商品 A,", "交易,", "24 fields of 25"),
+        (",88.88,88.88,", ",88.88,88,88,", "完成时间"),
         ("2026-02-28 10:00:30", "", "完成时间"),
         (",T20260228000001\t", ",\t", "商户订单号"),
     ] {
@@ -70,6 +71,18 @@ fn a_row_that_cannot_be_read_is_told_and_the_next_follows() {
     assert!(error("").1.contains("header"));
     let bytes = [detail().as_bytes(), &[0xff]].concat();
     assert!(Rows::open(bytes.as_slice()).is_err(), "UTF-8 is not what Alipay writes");
+}
+
+/// The name is the merchant's own: it may hold whatever a CSV is made of.
+#[test]
+fn a_products_name_does_not_make_a_day_unusable() {
+    let whole: Vec<BillRow> = read(&detail()).into_iter().map(Result::unwrap).collect();
+    for name in ["测试,商品 A", "\"测试,商品\" A", "\"测试,商品 A\"", "5\" ,,, A", ",", "测试商品 A,"] {
+        let text = detail().replacen("交易,测试商品 A,", &format!("交易,{name},"), 1);
+        assert_ne!(text, detail());
+        let rows: Vec<BillRow> = read(&text).into_iter().map(Result::unwrap).collect();
+        assert_eq!(rows, whole, "{name}");
+    }
 }
 
 #[test]

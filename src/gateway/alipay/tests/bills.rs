@@ -29,7 +29,7 @@ async fn a_bill_is_fetched_taken_out_and_read() {
     let into = folder.path().join("bill");
     let wallet = FakeWallet::start([link(), Answer::File(archive())]).await;
     let gateway = gateway(&wallet.url);
-    let bill = gateway.bill(day(), &into).await.unwrap();
+    let bill = gateway.bill(day(), &into, BillLimits::default()).await.unwrap();
     assert_eq!(bill, BillFile { path: into, bytes: 1371 });
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half stays");
     let asked = wallet.asked();
@@ -67,7 +67,7 @@ fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_is_no_bill_leaves_nothing_behind() {
-    let limits = Limits { timeout: Duration::from_secs(8), ..Limits::default() };
+    let limits = BillLimits { timeout: Duration::from_secs(8), ..BillLimits::default() };
     let mut broken = archive();
     // A byte of the compressed rows: the checksum finds it.
     broken[900] ^= 1;
@@ -85,8 +85,8 @@ async fn what_is_no_bill_leaves_nothing_behind() {
         (vec![link(), Answer::File(zipped(&[("../../evil", &summary)]))], limits, "no file with rows"),
         (vec![link(), Answer::File(zipped(&[("odd", "\u{1}"), ("empty", "")]))], limits, "no file with rows"),
         (vec![link(), Answer::File(zipped(&many))], limits, "20 files"),
-        (vec![link(), Answer::File(archive())], Limits { packed_max: 100, ..limits }, "larger"),
-        (vec![link(), Answer::File(archive())], Limits { plain_max: 100, ..limits }, "larger"),
+        (vec![link(), Answer::File(archive())], BillLimits { packed_max: 100, ..limits }, "larger"),
+        (vec![link(), Answer::File(archive())], BillLimits { plain_max: 100, ..limits }, "larger"),
         (vec![link(), Answer::Raw(403, String::new())], limits, "unknown"),
         (vec![link(), Answer::Raw(302, String::new())], limits, "unknown"),
         (vec![link(), Answer::Nothing], limits, "unknown"),

@@ -83,7 +83,8 @@ pub(super) async fn fetch(
     // Unsigned (§3.1): what makes it believable is the checksum of the verified answer.
     download::save(response, &packed, limits).await?;
     let into = Unfinished::new(into);
-    download::blocking(move || checked(&packed, into, &applied.hash_value, limits)).await
+    let (into, bytes) = download::blocking(move || checked(&packed, into, &applied.hash_value, limits)).await?;
+    Ok(BillFile { path: into.keep(), bytes })
 }
 
 /// The link may have ended, within seconds: the next try applies for a new one.
@@ -118,8 +119,9 @@ fn file_path(hosts: &Hosts, url: &str) -> Result<String, String> {
     Ok(path.to_owned())
 }
 
-/// Unpacks and checks. The SHA-1 is that of the uncompressed file; it may come uncompressed, too.
-fn checked(packed: &Unfinished, into: Unfinished, hash: &str, limits: Limits) -> Result<BillFile, BillError> {
+/// Unpacks and checks; the file is kept by whoever still waits for it. The SHA-1 is that of the uncompressed file; it may come
+/// uncompressed, too.
+fn checked(packed: &Unfinished, into: Unfinished, hash: &str, limits: Limits) -> Result<(Unfinished, u64), BillError> {
     let mut from = File::open(packed.path()).map_err(|error| download::on_disk(&error))?;
     let mut magic = Vec::new();
     (&mut from).take(2).read_to_end(&mut magic).map_err(|error| download::on_disk(&error))?;
@@ -136,7 +138,7 @@ fn checked(packed: &Unfinished, into: Unfinished, hash: &str, limits: Limits) ->
     if !found.eq_ignore_ascii_case(hash) {
         return Err(unusable("its SHA-1 is not the one that was told"));
     }
-    Ok(BillFile { path: into.keep(), bytes })
+    Ok((into, bytes))
 }
 
 #[cfg(test)]

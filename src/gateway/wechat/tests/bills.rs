@@ -32,8 +32,8 @@ fn day() -> BillDate {
     BillDate::parse("2019-02-19").unwrap()
 }
 
-fn limits() -> Limits {
-    Limits { timeout: Duration::from_secs(8), ..Limits::default() }
+fn limits() -> BillLimits {
+    BillLimits { timeout: Duration::from_secs(8), ..BillLimits::default() }
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_bill_is_fetched_checked_and_read() {
         let into = folder.path().join("bill");
         let fake = Fake::start([applied(&hash, FILE_URL), Reply::File(file)]).await;
         let gateway = gateway(&fake.url);
-        let bill = gateway.bill(day(), &into).await.unwrap();
+        let bill = gateway.bill(day(), &into, BillLimits::default()).await.unwrap();
         assert_eq!(bill, BillFile { path: into, bytes: 14686 });
         assert_eq!(std::fs::read(&bill.path).unwrap(), csv());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half stays");
@@ -84,7 +84,7 @@ async fn a_provider_asks_for_its_merchants_bill() {
     let fake = Fake::start([refusal(400, "NO_STATEMENT_EXIST")]).await;
     let gateway = gateway_of(provider(), &fake.url, "", pinned());
     let folder = tempfile::tempdir().unwrap();
-    let none = gateway.bill(day(), &folder.path().join("bill")).await.unwrap_err();
+    let none = gateway.bill(day(), &folder.path().join("bill"), BillLimits::default()).await.unwrap_err();
     assert!(matches!(none, BillError::None), "{none}");
     let path = format!("/v3/bill/tradebill?bill_date=2019-02-19&bill_type=ALL&tar_type=GZIP&sub_mchid={MCHID}");
     assert_eq!(fake.seen()[0].path, path);
@@ -96,8 +96,8 @@ async fn a_bill_that_is_not_the_one_told_leaves_nothing_behind() {
     cut.truncate(cut.len() / 2);
     let mut changed = csv();
     changed[1000] ^= 1;
-    let small = Limits { packed_max: 1000, ..limits() };
-    let bomb = Limits { plain_max: 1000, ..limits() };
+    let small = BillLimits { packed_max: 1000, ..limits() };
+    let bomb = BillLimits { plain_max: 1000, ..limits() };
     let told = || applied(SHA1, FILE_URL);
     let cases = [
         (vec![told(), Reply::File(gzip(&changed))], limits(), "SHA-1"),

@@ -102,6 +102,11 @@ fn a_refund_that_nobody_here_made_of_a_payment_of_ours_is_told() {
     let Compared::Unknown(found) = &told else { panic!("{told:?}") };
     assert_eq!((found.kind, found.order), (DiscrepancyKind::UnknownNumber, Some(paid.number.order)));
     assert_eq!(found.number(), "BY-HAND");
+    // Of another account's payment it is that account's business; of a payment of our form that nobody knows it is not.
+    assert_eq!(refund(&by_hand, AccountId(8), None, Some(&paid)), Compared::OfOthers);
+    let told = refund(&by_hand, ACCOUNT, None, None);
+    let Compared::Unknown(found) = &told else { panic!("{told:?}") };
+    assert_eq!((found.kind, found.order, found.number()), (DiscrepancyKind::UnknownNumber, None, "BY-HAND"));
 }
 
 #[test]
