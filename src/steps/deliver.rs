@@ -17,8 +17,9 @@ use crate::{
         id::MerchantId,
         time::Timestamp,
     },
+    keys::mac::sha256,
     store::{DeliveryCaps, DueEvent, EndpointId, PauseRule, Store, StoreError, Tried, TryEnd},
-    webhook::{Delivery, Told, Trouble, WebhookClient},
+    webhook::{Delivery, Tells, Told, Trouble},
 };
 
 /// Bounds of deliveries.
@@ -26,7 +27,8 @@ use crate::{
 pub struct DeliverySettings {
     pub caps: DeliveryCaps,
     pub pause: PauseRule,
-    /// How long an event belongs to who sends it: longer than a try and its writing down can take.
+    /// How long an event belongs to who sends it: longer than a try and its writing down can take. None begins
+    /// that may outlast it.
     pub lease: Duration,
     /// The schedule of tries is run through so many times as fast: for tests.
     pub speed_up: NonZeroU32,
@@ -52,7 +54,7 @@ pub struct Deliverer {
     pub store: Store,
     registry: Registry,
     clock: Clock,
-    client: WebhookClient,
+    client: Arc<dyn Tells>,
     settings: DeliverySettings,
     /// The last endpoint that held events were let out for: the next look goes on from there.
     let_out_to: Arc<Mutex<Option<EndpointId>>>,
@@ -62,9 +64,9 @@ impl Deliverer {
     /// How often what is due for paused endpoints is put aside, and what may go out again is.
     pub const TENDED_EVERY: Duration = Duration::from_secs(1);
 
-    pub fn new(steps: &Steps, client: WebhookClient, settings: DeliverySettings) -> Self {
+    pub fn new(steps: &Steps, client: impl Tells + 'static, settings: DeliverySettings) -> Self {
         let Steps { store, registry, clock, .. } = steps.clone();
-        Self { store, registry, clock, client, settings, let_out_to: Arc::default() }
+        Self { store, registry, clock, client: Arc::new(client), settings, let_out_to: Arc::default() }
     }
 
     /// Takes events that are to be sent now, at most `limit`; each must be [delivered](Self::deliver) at once.
@@ -181,9 +183,8 @@ impl Deliverer {
     fn next_try(&self, event: &DueEvent, retry_after: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
         const ASKED_MAX: Duration = Duration::from_secs(3600);
         let gap = deliver_again_in(event.tries.saturating_add(1))? / self.settings.speed_up.get();
-        let (_, random) = uuid::Uuid::now_v7().as_u64_pair();
         let most = u64::try_from(gap.as_millis() / 10).unwrap_or(0);
-        let jittered = gap + Duration::from_millis(random % (most + 1));
+        let jittered = gap + Duration::from_millis(share(event) % (most + 1));
         let asked = retry_after.unwrap_or_default().min(ASKED_MAX) / self.settings.speed_up.get();
         Some(now.plus(jittered.max(asked)))
     }
@@ -232,4 +233,10 @@ impl Deliverer {
             }
         }
     }
+}
+
+/// Anything, another for each event and try, the same for the same one: a simulation tells the same again.
+fn share(event: &DueEvent) -> u64 {
+    let hash = sha256(format!("{} {} {}", event.order, event.sequence, event.tries).as_bytes());
+    hash.iter().take(8).fold(0, |share, byte| share << 8 | u64::from(*byte))
 }

@@ -51,11 +51,23 @@ impl Steps {
     ///
     /// Errors: [`StepError`]; the message is kept and comes again, or is parked.
     pub async fn prepay(&self, command: &PrepayCommand) -> Result<Outcome, StepError> {
+        self.prepay_again(command, &AtomicBool::new(false)).await
+    }
+
+    /// As [`Steps::prepay`], for whoever tries again after an error: `wallet_called` goes from try to try. Without it a try that
+    /// comes when the lease of the one before is over would tell the phone that nothing was done.
+    ///
+    /// Errors: as [`Steps::prepay`].
+    pub async fn prepay_again(
+        &self,
+        command: &PrepayCommand,
+        wallet_called: &AtomicBool,
+    ) -> Result<Outcome, StepError> {
         let run = Run {
             steps: self,
             command,
             waiting_since: self.now(),
-            wallet_called: AtomicBool::new(false),
+            wallet_called,
             freed: AtomicBool::new(false),
             rooms: Rooms::default(),
         };
@@ -84,7 +96,7 @@ pub(super) struct Run<'a> {
     waiting_since: Timestamp,
     /// Whether a wallet may have been called for this command, in this life or an earlier one: then nothing may be told that
     /// means "nothing was done".
-    pub(super) wallet_called: AtomicBool,
+    pub(super) wallet_called: &'a AtomicBool,
     /// The commit that ended it freed the order too.
     freed: AtomicBool,
     /// The places taken at channel accounts, kept to the command's end: whoever was let in is not turned away half-way.

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::{
     error::{Cause, StoreError},
+    faults::StoreFaults,
     rows,
 };
 use crate::domain::time::Timestamp;
@@ -116,6 +117,8 @@ impl Kind {
 #[derive(Clone)]
 pub struct Store {
     pub(in crate::store) inner: Arc<Inner>,
+    /// What goes wrong with the work of this handle: a test's, see [`Store::failing`].
+    pub(in crate::store) faults: Option<StoreFaults>,
 }
 
 pub(in crate::store) struct Inner {
@@ -181,6 +184,7 @@ impl Store {
                 events_written: Notify::new(),
                 in_memory: is_in_memory(&settings.url),
             }),
+            faults: None,
         })
     }
 

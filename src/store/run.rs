@@ -15,6 +15,7 @@ use tracing::Instrument;
 
 use super::{
     error::{Cause, StoreError, is_duplicate},
+    faults::StoreFault,
     pool::{Kind, Store},
 };
 
@@ -76,6 +77,10 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let fault = self.fault();
+        if let Some(fault @ StoreFault::NotDone) = fault {
+            return Err(fault.unavailable());
+        }
         let work = work.in_current_span();
         let task = if self.inner.in_memory {
             // A simulation's paused clock jumps to the next timer whenever its tasks wait for SQLite's thread, and every
@@ -91,7 +96,10 @@ impl Store {
             Err(_) => Err(StoreError::Unavailable { cause: Cause::new("the process is ending") }),
         };
         self.watch(&result);
-        result
+        match fault {
+            Some(fault) if result.is_ok() => Err(fault.unavailable()),
+            _ => result,
+        }
     }
 
     /// Runs one statement that reads rows of `table`.

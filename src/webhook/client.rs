@@ -2,6 +2,7 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use reqwest::{
     Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
@@ -106,6 +107,17 @@ impl Told {
     }
 }
 
+/// Whoever brings merchants their events: a [`WebhookClient`], or a test's model of merchants.
+#[async_trait]
+pub trait Tells: Send + Sync {
+    /// One try. Never an error: whatever happens is a try that was accepted or not. Cancel safe, though the merchant may have
+    /// heard it.
+    async fn tell(&self, delivery: Delivery<'_>) -> Told;
+
+    /// How long a try takes at most.
+    fn timeout(&self) -> Duration;
+}
+
 /// Tells merchants. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct WebhookClient {
@@ -129,15 +141,11 @@ impl WebhookClient {
         let timeout = settings.timeout;
         Ok(Self { public: client(settings, lookup, public)?, private: private.transpose()?, timeout })
     }
+}
 
-    /// How long a try takes at most.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// One try. Never an error: whatever happens is a try that was accepted or not. Cancel safe, though the merchant may have
-    /// heard it.
-    pub async fn tell(&self, delivery: Delivery<'_>) -> Told {
+#[async_trait]
+impl Tells for WebhookClient {
+    async fn tell(&self, delivery: Delivery<'_>) -> Told {
         let Ok((url, reach)) = judge(delivery.url, self.private.is_some()) else {
             return Told::not(Trouble::Address);
         };
@@ -157,6 +165,10 @@ impl WebhookClient {
             Ok(answer) => heard(answer).await,
             Err(error) => Told::not(trouble(&error)),
         }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 

@@ -4,5 +4,5 @@ mod address;
 mod client;
 mod guard;
 
-pub use client::{Delivery, Told, Trouble, WebhookClient, WebhookSettings};
+pub use client::{Delivery, Tells, Told, Trouble, WebhookClient, WebhookSettings};
 pub use guard::{Crowded, Lookup, Reach};

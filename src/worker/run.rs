@@ -1,6 +1,9 @@
 //! The worker's loop: take at most as many as may run, bring each to its end, leave in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use serde_json::json;
 
@@ -164,8 +167,9 @@ impl Worker {
     /// A store that fails is waited for with the message in hand: never requeued in a loop, never dropped. What fails for a
     /// reason of its own is tried until nobody waits for it any more.
     async fn prepay_result(&self, command: &PrepayCommand) -> Result<Outcome, StepError> {
+        let wallet_called = AtomicBool::new(false);
         loop {
-            let result = self.steps.prepay(command).await;
+            let result = self.steps.prepay_again(command, &wallet_called).await;
             match (Verdict::of_prepay(&result), &result) {
                 (Verdict::RetryIn(_), Err(StepError::NotYet(_))) if self.steps.clock.now() > command.not_after => {
                     return result;

@@ -5,15 +5,16 @@ use std::{num::NonZeroU32, time::Duration};
 use prepay::{
     domain::{
         command::{IdentifyId, Identity, PrepayCommand},
-        id::{CommandId, KeyId, OrderId, OrderNo},
-        money::Fen,
-        order::{Order, OrderState},
+        id::{CommandId, OrderId, OutTradeNo},
         payer::LoginCode,
         wallet::Wallet,
     },
     queue::{Broker, Envelope, NoticeMessage, Published},
     scheduler::{close_expired, decide_anomalies},
-    steps::turns::{LeaseTerms, Turns},
+    steps::{
+        StepError,
+        turns::{LeaseTerms, Turns},
+    },
     store::Pace,
 };
 
@@ -22,6 +23,7 @@ use super::{
     engine::Kind,
     history::{History, Issued},
     merchant,
+    wallet::Wallets,
 };
 
 const PAYERS: usize = 3;
@@ -30,31 +32,8 @@ const TERMS: LeaseTerms = LeaseTerms { limit: 2, per_account: 2, lease_for: Dura
 impl History<'_> {
     pub async fn new_order(&mut self) {
         let id = OrderId::from_bytes(self.dice.bytes());
-        let now = self.wallets.clock.now();
         let expires_in = *self.dice.pick(&[240, 1800, 1800, 7200]);
-        let order = Order {
-            id,
-            merchant: self.deployment.merchant,
-            order_no: OrderNo::parse(format!("No-{id}")).unwrap(),
-            fingerprint: [0; 32],
-            amount: Fen::new(1999).unwrap(),
-            good_name: "一杯咖啡".into(),
-            good_no: None,
-            attach: None,
-            notify_url: "https://merchant.example/notify".into(),
-            wechat_mini_program: Some(self.deployment.wechat.1),
-            alipay_mini_program: Some(self.deployment.alipay.1),
-            created_at: now,
-            expire_at: now.plus(Duration::from_secs(expires_in)),
-            link_generation: 0,
-            link_key: KeyId::parse("k1").unwrap(),
-            state: OrderState::Waiting,
-            version: 0,
-            lease: None,
-            asked_at: None,
-            close_wanted_at: None,
-            attempts: Vec::new(),
-        };
+        let order = merchant::order(self.deployment, id, self.wallets.clock.now(), expires_in);
         self.deployment.store.insert_order(&order).await.unwrap();
         self.say(|| format!("order {id} is made, expires in {expires_in} s"));
         self.orders.push(id);
@@ -91,7 +70,7 @@ impl History<'_> {
         });
         self.wallets.books().deadlines.insert(id, not_after);
         self.issued.insert(id, Issued { command, payer, published });
-        self.gate.settle().await;
+        self.gate.settle(&self.wallets).await;
     }
 
     pub fn pay(&mut self) {
@@ -103,19 +82,19 @@ impl History<'_> {
         }
     }
 
-    pub fn late(&mut self) {
+    /// A request arrives that nobody waits for. False: there is none whose time is any.
+    pub fn late(&mut self) -> bool {
         let now = self.wallets.clock.now();
         let mut books = self.wallets.books();
-        if !books.late.is_empty() {
-            let at = self.dice.below(books.late.len());
-            books.late_arrives(at, now);
-        }
+        let Some(at) = books.any_copy() else { return false };
+        books.copy_arrives(at, now);
+        true
     }
 
     /// The wallet tells what it has to tell, once, twice, in any order, or never.
     pub fn tell_news(&mut self) {
         let (now, dice) = (self.wallets.clock.now(), &mut self.dice);
-        let (no, raw, wallet) = {
+        let (no, raw, wallet, is_paid) = {
             let mut books = self.wallets.books();
             if books.news.is_empty() {
                 return;
@@ -124,7 +103,7 @@ impl History<'_> {
             let no = if dice.percent(30) { books.news[at] } else { books.news.remove(at) };
             let number = &books.numbers[&no];
             let Some(raw) = self.signers.notice(no, number, now) else { return };
-            (no, raw, number.wallet)
+            (no, raw, number.wallet, number.payment.is_some())
         };
         if self.dice.percent(25) {
             return self.say(|| format!("a notice about {no} is lost"));
@@ -132,29 +111,34 @@ impl History<'_> {
         self.say(|| format!("a notice about {no} comes"));
         let account = if wallet == Wallet::WechatPay { self.deployment.wechat.0 } else { self.deployment.alipay.0 };
         let notice = NoticeMessage { account, wallet, raw: serde_json::to_string(&raw).unwrap() };
-        let (broker, wallets) = (self.broker.clone(), self.wallets.clone());
+        if is_paid {
+            self.notices.insert(notice.raw.clone(), no);
+        }
+        let broker = self.broker.clone();
+        let news = News { no, wallets: self.wallets.clone(), is_kept: false };
         self.start(Kind::Tell, None, async move {
-            if broker.publish(&Envelope::notice(notice), Duration::from_secs(3)).await != Published::Kept {
-                wallets.books().news.push(no);
-            }
+            // All of it goes into the step, to be dropped with it.
+            let mut news = news;
+            let published = broker.publish(&Envelope::notice(notice), Duration::from_secs(3)).await;
+            news.is_kept = published == Published::Kept;
         });
     }
 
     pub fn ask(&mut self) {
         self.say(|| format!("#{} the scheduler asks", self.waits.len()));
-        let steps = self.steps.clone();
+        let (steps, wallets) = (self.process.steps.clone(), self.wallets.clone());
         self.start(Kind::Question, None, async move {
             let pace = Pace { per_second: NonZeroU32::new(100).unwrap() };
-            let due = steps.lease_questions(&mut Turns::default(), TERMS, pace).await.unwrap();
+            let Ok(due) = steps.lease_questions(&mut Turns::default(), TERMS, pace).await else { return };
             for (_, (order, no)) in due.taken {
-                steps.question(order, no).await.unwrap();
+                passing(&wallets, steps.question(order, no).await);
             }
         });
     }
 
     pub fn sweep(&mut self) {
         self.say(|| format!("#{} the scheduler sweeps", self.waits.len()));
-        let steps = self.steps.clone();
+        let steps = self.process.steps.clone();
         self.start(Kind::Sweep, None, async move { close_expired(&steps).await });
     }
 
@@ -190,18 +174,68 @@ impl History<'_> {
 
     pub fn give_back(&mut self) {
         self.say(|| format!("#{} the scheduler looks at refunds", self.waits.len()));
-        let steps = self.steps.clone();
+        let (steps, wallets) = (self.process.steps.clone(), self.wallets.clone());
         self.start(Kind::Refund, None, async move {
-            let due = steps.lease_refunds(&mut Turns::default(), TERMS).await.unwrap();
+            let Ok(due) = steps.lease_refunds(&mut Turns::default(), TERMS).await else { return };
             for (_, refund) in due.taken {
-                steps.refund(refund).await.unwrap();
+                passing(&wallets, steps.refund(refund).await);
             }
         });
     }
 
     pub fn decide(&mut self) {
-        let steps = self.steps.clone();
+        let steps = self.process.steps.clone();
         self.start(Kind::Policy, None, async move { decide_anomalies(&steps).await });
+    }
+
+    /// One event goes to its merchant, a probe of a paused endpoint first.
+    pub fn deliver(&mut self) {
+        self.say(|| format!("#{} the scheduler looks for an event", self.waits.len()));
+        let deliverer = self.process.deliverer.clone();
+        self.start(Kind::Delivery, None, async move {
+            let mut due = deliverer.lease_probes(1).await.unwrap_or_default();
+            if due.is_empty() {
+                due = deliverer.lease(1).await.unwrap_or_default();
+            }
+            for event in due {
+                deliverer.deliver(event).await;
+            }
+        });
+    }
+
+    pub fn tend(&mut self) {
+        self.say(|| format!("#{} the scheduler tends endpoints", self.waits.len()));
+        let (deliverer, gives_up) = (self.process.deliverer.clone(), self.dice.percent(30));
+        self.start(Kind::Tending, None, async move {
+            deliverer.tend_endpoints().await;
+            if gives_up {
+                deliverer.give_up_overdue().await;
+            }
+        });
+    }
+}
+
+/// Whatever ends before a wallet's news is kept, the wallet tells it again.
+struct News {
+    no: OutTradeNo,
+    wallets: Wallets,
+    is_kept: bool,
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.wallets.books().news.push(self.no);
+        }
+    }
+}
+
+/// A scheduler's step may fail as its store does: its lease runs out, and it hears again what it was told.
+fn passing(wallets: &Wallets, result: Result<(), StepError>) {
+    match result {
+        Ok(()) => {}
+        Err(StepError::StoreUnavailable(_)) => wallets.books().failed(),
+        Err(error) => panic!("a step failed for a reason of its own: {error}"),
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{
     dice::Dice,
-    wallet::{Books, Copied, NotMade, Number},
+    wallet::{Books, NotMade, Number},
 };
 
 impl Books {
@@ -99,26 +99,6 @@ impl Books {
             self.news.push(no);
         }
         CloseAnswer::Closed
-    }
-
-    pub fn late_arrives(&mut self, at: usize, now: Timestamp) {
-        match self.late.remove(at) {
-            Copied::Prepay(no, bytes) => {
-                let made = self.prepay_arrives(no, &bytes, now).is_ok();
-                self.say(|| {
-                    format!("a late copy of prepay {no} arrives: {}", if made { "payable" } else { "refused" })
-                });
-            }
-            Copied::Close(no) => {
-                let answer = self.close_arrives(no, now);
-                self.say(|| format!("a late copy of close {no} arrives: {answer:?}"));
-            }
-            Copied::Refund(number, no, bytes) => {
-                self.say(|| format!("a late copy of refund {no} arrives"));
-                self.refund_arrives(number, &no, &bytes, now);
-            }
-            Copied::Question => {}
-        }
     }
 }
 

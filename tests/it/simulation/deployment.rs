@@ -39,6 +39,24 @@ pub fn vector(path: &str) -> String {
     std::fs::read_to_string(format!("{}/tests/data/vectors/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
+/// Notes, in the middle of the commit, whoever takes an order, or takes it for longer, with its outcome stored already.
+const WATCH: &str = "CREATE TABLE simulation_took_in_spite (command_id TEXT NOT NULL); \
+    CREATE TRIGGER simulation_watch BEFORE UPDATE ON orders \
+    WHEN NEW.lease_command_id IS NOT NULL \
+     AND (NEW.lease_command_id IS NOT OLD.lease_command_id OR NEW.lease_until > OLD.lease_until) \
+     AND EXISTS (SELECT 1 FROM outcomes WHERE command_id = NEW.lease_command_id) \
+    BEGIN INSERT INTO simulation_took_in_spite VALUES (NEW.lease_command_id); END;";
+
+/// An event as its row has it.
+#[derive(Debug)]
+pub struct EventRow {
+    pub id: String,
+    pub kind: String,
+    pub refund_no: String,
+    pub state: String,
+    pub created_at: Timestamp,
+}
+
 pub struct Deployment {
     pub store: Store,
     vault: Arc<Vault>,
@@ -58,11 +76,13 @@ impl Deployment {
         let store = Store::connect(&StoreSettings::at(&url)).await.unwrap();
         store.migrate().await.unwrap();
         let raw: DatabaseConnection = SqlitePool::connect(&url).await.unwrap().into();
+        raw.execute_unprepared(WATCH).await.unwrap();
         let vault = Arc::new(Vault::new(Some(&fresh_master_key()), Some(&fresh_master_key())).unwrap());
         let clock = Clock::manual(BEGINS);
         let enroller = Enroller { store: &store, vault: &vault, clock: &clock };
         enroller.code_hash_key(&KeyId::parse("k1").unwrap()).await.unwrap();
         let merchant = enroller.merchant(&CustomerNo::parse("C1").unwrap(), "shop", None).await.unwrap();
+        enroller.webhook_key(merchant, &KeyId::parse("w1").unwrap()).await.unwrap();
         let (wechat, alipay) = (wechat_parts(merchant), alipay_parts(merchant));
         let http = http::client(&HttpSettings::default()).unwrap();
         let real = [(&wechat, WECHAT_APP, WECHAT_APP_SECRETS), (&alipay, ALIPAY_APP, ALIPAY_APP_SECRETS)];
@@ -77,15 +97,15 @@ impl Deployment {
     }
 
     /// The real steps over a model of the wallets.
-    pub async fn steps(&self, wallets: &Wallets) -> Steps {
+    pub async fn steps(&self, wallets: &Wallets, store: Store) -> Steps {
         let (real, wallets_of) = (self.real.clone(), wallets.clone());
         let opener: Opener = Arc::new(move |wallet, _, _, _, _| {
             let real = real[usize::from(wallet == Wallet::Alipay)].clone();
             Ok(Arc::new(SimulatedGateway { real, wallets: wallets_of.clone() }))
         });
-        let (store, clock) = (self.store.clone(), wallets.clock.clone());
-        let budget =
-            BudgetSettings { failures_to_open: 5, open_for: Duration::from_secs(2), ..BudgetSettings::default() };
+        let clock = wallets.clock.clone();
+        let in_flight_max = if wallets.books().is_tight { 1 } else { 32 };
+        let budget = BudgetSettings { in_flight_max, failures_to_open: 5, open_for: Duration::from_secs(2) };
         let registry = Registry::new(store.clone(), self.vault.clone(), self.http.clone(), clock.clone(), budget);
         let registry = registry.opening_with(opener);
         assert!(registry.reload().await.unwrap());
@@ -93,20 +113,53 @@ impl Deployment {
         Steps { store, registry, clock, settings }
     }
 
-    /// What a merchant is to be told of an order: the kind, and the refund it is about.
-    pub async fn events_of(&self, order: OrderId) -> Vec<(String, String)> {
-        let sql = format!("SELECT kind, refund_no FROM merchant_events WHERE order_id = '{order}' ORDER BY sequence");
+    /// What a merchant is to be told of an order.
+    pub async fn events_of(&self, order: OrderId) -> Vec<EventRow> {
+        let columns = "id, kind, refund_no, state, created_at";
+        let rows = self
+            .look(format!("SELECT {columns} FROM merchant_events WHERE order_id = '{order}' ORDER BY sequence"))
+            .await;
+        let text = |row: &QueryResult, at: usize| row.try_get_by_index::<String>(at).unwrap();
+        let row = |row: &QueryResult| EventRow {
+            id: text(row, 0),
+            kind: text(row, 1),
+            refund_no: text(row, 2),
+            state: text(row, 3),
+            created_at: Timestamp::from_ms(row.try_get_by_index(4).unwrap()),
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// When something may be done about an event that is still on its way.
+    pub async fn next_event(&self) -> Option<Timestamp> {
+        let sql = "SELECT MIN(MAX(e.next_at, COALESCE(e.lease_until, 0), COALESCE(p.probe_at, 0))) FROM merchant_events e \
+             LEFT JOIN endpoints p ON p.id = e.endpoint AND p.paused WHERE e.state IN ('pending', 'held')";
+        let rows = self.look(sql.to_owned()).await;
+        rows[0].try_get_by_index::<Option<i64>>(0).unwrap().map(Timestamp::from_ms)
+    }
+
+    /// Commands that took an order although they had their outcome, as the database saw it.
+    pub async fn took_in_spite(&self) -> Vec<String> {
+        let rows = self.look("SELECT command_id FROM simulation_took_in_spite".into()).await;
+        rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+    }
+
+    async fn look(&self, sql: String) -> Vec<QueryResult> {
         let statement = Statement::from_string(self.raw.get_database_backend(), sql);
         let (raw, runtime) = (self.raw.clone(), Handle::current());
         let work = move || runtime.block_on(async move { raw.query_all_raw(statement).await });
-        let rows = tokio::task::spawn_blocking(work).await.unwrap().unwrap();
-        let text = |row: &QueryResult, at: usize| row.try_get_by_index::<String>(at).unwrap();
-        rows.iter().map(|row| (text(row, 0), text(row, 1))).collect()
+        tokio::task::spawn_blocking(work).await.unwrap().unwrap()
+    }
+
+    /// Somebody else took the order when its lease was over, and is done with it.
+    pub async fn free(&self, order: OrderId) {
+        let sql = format!("UPDATE orders SET lease_command_id = NULL, lease_until = NULL WHERE id = '{order}'");
+        self.raw.execute_unprepared(&sql).await.unwrap();
     }
 
     /// Forgets the history before.
     pub async fn wipe(&self) {
-        const TABLES: [&str; 11] = [
+        const TABLES: [&str; 12] = [
             "orders",
             "attempts",
             "order_events",
@@ -118,6 +171,7 @@ impl Deployment {
             "merchant_events",
             "endpoints",
             "question_turns",
+            "simulation_took_in_spite",
         ];
         let all: String = TABLES.iter().map(|table| format!("DELETE FROM {table};")).collect();
         let (raw, runtime) = (self.raw.clone(), Handle::current());

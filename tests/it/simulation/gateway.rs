@@ -1,7 +1,7 @@
 //! Our side's way to the model of the wallets: every call pauses before it arrives and before its answer is back, and may be
 //! lost at either place. What needs no wallet (bytes, signatures, notices) is done by the real gateway.
 
-use std::{path::Path, sync::Arc, task::Poll, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use prepay::{
@@ -15,36 +15,24 @@ use prepay::{
     },
     gateway::{
         BillDate, BillError, BillFile, BillLimits, BillRows, CloseAnswer, Examined, ExchangeError, Gateway,
-        GatewayError, Notice, NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, Refused,
-        TradeState, Verified,
+        GatewayError, Notice, NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, RefundStatus,
+        Refused, TradeState, Verified,
     },
 };
 
-use super::wallet::{Books, Copied, NotMade, Wallets};
+use super::{
+    facts::Fact,
+    fates::{Fate, Risk},
+    late::Copied,
+    wallet::{Books, NotMade, Wallets},
+};
 
 /// As `HttpSettings` has it: past it nobody waits for an answer any more.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-const REFUSALS: [Refused; 3] = [Refused::Order, Refused::Identity, Refused::Configuration];
-const REFUND_REFUSALS: [Refused; 3] = [Refused::Order, Refused::NotEnough, Refused::Configuration];
-
 pub struct SimulatedGateway {
     pub real: Arc<dyn Gateway>,
     pub wallets: Wallets,
-}
-
-/// What is in store for one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Answered,
-    /// Never arrives, unless late.
-    Lost,
-    /// Takes effect, and nobody hears of it.
-    AnswerLost,
-    /// Takes effect, and a copy of it follows.
-    Doubled,
-    NotExecuted,
-    Refused(Refused),
 }
 
 /// A request on its way. Dropped there, it may arrive all the same.
@@ -60,7 +48,7 @@ impl Drop for UnderWay<'_> {
             self.wallets.books().ends(about);
         }
         if let Some(request) = self.request.take() {
-            self.wallets.books().abandon(request);
+            self.wallets.books().abandon(request, self.wallets.clock.now());
         }
     }
 }
@@ -71,27 +59,15 @@ enum Ended<T> {
     Nothing,
     Busy,
     Refused(Refused),
+    Denied,
 }
 
 impl SimulatedGateway {
-    fn fate(books: &mut Books, refusals: &[Refused]) -> Fate {
-        let roll = books.dice.below(100);
-        match roll {
-            _ if books.is_calm => Fate::Answered,
-            0..=6 => Fate::Lost,
-            7..=13 => Fate::AnswerLost,
-            14..=16 => Fate::Doubled,
-            17..=20 => Fate::NotExecuted,
-            21..=23 if !refusals.is_empty() => Fate::Refused(*books.dice.pick(refusals)),
-            _ => Fate::Answered,
-        }
-    }
-
     async fn call<T>(
         &self,
         name: &str,
         request: Copied,
-        refusals: &[Refused],
+        risk: Risk,
         arrives: impl FnOnce(&mut Books, Timestamp) -> T,
     ) -> Ended<T> {
         let begun = self.wallets.clock.now();
@@ -99,13 +75,13 @@ impl SimulatedGateway {
             let mut books = self.wallets.books();
             books.called();
             let about = request.number().and_then(|number| books.begins(number.order, begun));
-            let fate = Self::fate(&mut books, refusals);
+            let fate = books.fate(risk);
             books.say(|| format!("  {name} leaves, {fate:?}"));
             (fate, about)
         };
         let timed_out = || self.wallets.clock.now().since(begun) > TIMEOUT;
         let mut under_way = UnderWay { wallets: &self.wallets, request: Some(request), about };
-        self.pause().await;
+        self.wallets.pause().await;
         if fate == Fate::Lost || timed_out() {
             return Ended::Nothing;
         }
@@ -115,32 +91,31 @@ impl SimulatedGateway {
             let ended = match fate {
                 Fate::NotExecuted => Ended::Busy,
                 Fate::Refused(why) => Ended::Refused(why),
+                Fate::Denied => Ended::Denied,
                 _ => Ended::Answer(arrives(&mut books, self.wallets.clock.now())),
             };
-            if let (Fate::Doubled, Some(request)) = (fate, request) {
-                books.late.push(request);
+            // What was refused is not sent by the network a second time: our side counts on it.
+            let made = |request: &Copied| match request {
+                Copied::Refund(_, no, _) => books.backs.contains_key(no),
+                _ => true,
+            };
+            if let (Fate::Doubled, Some(request)) = (fate, request.filter(made)) {
+                books.copy_follows(request, self.wallets.clock.now());
             }
             books.say(|| format!("  {name} arrives"));
             ended
         };
-        self.pause().await;
+        self.wallets.pause().await;
         match ended {
             Ended::Answer(_) if fate == Fate::AnswerLost || timed_out() => Ended::Nothing,
             ended => ended,
         }
     }
 
-    /// One turn of everybody else.
-    async fn pause(&self) {
-        let mut turned = false;
-        std::future::poll_fn(|_| {
-            if std::mem::replace(&mut turned, true) {
-                return Poll::Ready(());
-            }
-            self.wallets.books().is_awaited = true;
-            Poll::Pending
-        })
-        .await;
+    fn heard_of_refund(&self, trade: &OutTradeNo, refund: &OutRefundNo, seen: &RefundSeen) {
+        if seen.status == RefundStatus::Success {
+            self.wallets.books().tells(Fact::PaidBack(trade.order, *refund));
+        }
     }
 
     fn unknown(&self) -> GatewayError {
@@ -154,6 +129,7 @@ impl SimulatedGateway {
             Ended::Nothing => Err(self.unknown()),
             Ended::Busy => Err(GatewayError::Busy { wallet, code: "BUSY".into(), retry_in: Duration::from_secs(1) }),
             Ended::Refused(why) => Err(GatewayError::Refused { wallet, code: "NO".into(), why }),
+            Ended::Denied => Err(GatewayError::AskFirst { wallet, code: "NO".into(), taken: false }),
         }
     }
 }
@@ -171,7 +147,7 @@ impl Gateway for SimulatedGateway {
     async fn prepay(&self, number: &OutTradeNo, frozen: &Frozen) -> Result<Ticket, GatewayError> {
         let request = Copied::Prepay(*number, frozen.clone());
         let arrives = |books: &mut Books, now| books.prepay_arrives(*number, frozen, now);
-        let ended = self.call(&format!("prepay {number}"), request, &REFUSALS, arrives).await;
+        let ended = self.call(&format!("prepay {number}"), request, Risk::Prepay, arrives).await;
         let ask_first = |code: &str| GatewayError::AskFirst { wallet: self.wallet(), code: code.into(), taken: false };
         self.ended(ended)?.map_err(|why| match why {
             NotMade::Paid => ask_first("ORDERPAID"),
@@ -191,7 +167,7 @@ impl Gateway for SimulatedGateway {
         let (wallet, text) = (self.wallet(), code.expose());
         self.wallets.books().exchange_begins(text);
         let arrives = |books: &mut Books, _| books.exchange_arrives(text);
-        match self.call(&format!("exchange {text}"), Copied::Question, &[], arrives).await {
+        match self.call(&format!("exchange {text}"), Copied::Question, Risk::Plain, arrives).await {
             Ended::Answer(Some(payer)) => {
                 let kind = match wallet {
                     Wallet::WechatPay => PayerKind::WechatOpenid,
@@ -204,20 +180,32 @@ impl Gateway for SimulatedGateway {
                 self.wallets.books().exchange_refused(text);
                 Err(ExchangeError::Busy { wallet, code: "-1".into() })
             }
-            Ended::Nothing | Ended::Refused(_) => Err(ExchangeError::Unknown { wallet, cause: "no answer".into() }),
+            Ended::Nothing | Ended::Refused(_) | Ended::Denied => {
+                Err(ExchangeError::Unknown { wallet, cause: "no answer".into() })
+            }
         }
     }
 
     async fn query(&self, number: &OutTradeNo) -> Result<TradeState, GatewayError> {
         let arrives = |books: &mut Books, now| books.query_arrives(*number, now);
-        let ended = self.call(&format!("query {number}"), Copied::Question, &[], arrives).await;
-        self.ended(ended)
+        let ended = self.call(&format!("query {number}"), Copied::Question, Risk::Plain, arrives).await;
+        let state = self.ended(ended)?;
+        match state {
+            TradeState::Paid(_) => self.wallets.books().tells(Fact::Paid(*number)),
+            TradeState::Closed => self.wallets.books().tells(Fact::Shut(*number)),
+            TradeState::Unpaid | TradeState::NotExist => {}
+        }
+        Ok(state)
     }
 
     async fn close(&self, number: &OutTradeNo) -> Result<CloseAnswer, GatewayError> {
         let arrives = |books: &mut Books, now| books.close_arrives(*number, now);
-        let ended = self.call(&format!("close {number}"), Copied::Close(*number), &[], arrives).await;
-        self.ended(ended)
+        let ended = self.call(&format!("close {number}"), Copied::Close(*number), Risk::Plain, arrives).await;
+        let answer = self.ended(ended)?;
+        if answer == CloseAnswer::Closed {
+            self.wallets.books().tells(Fact::Shut(*number));
+        }
+        Ok(answer)
     }
 
     fn freeze_refund(&self, ask: &RefundAsk) -> Result<Frozen, String> {
@@ -232,15 +220,21 @@ impl Gateway for SimulatedGateway {
     ) -> Result<RefundSeen, GatewayError> {
         let request = Copied::Refund(*trade, *refund, frozen.clone());
         let arrives = |books: &mut Books, now| books.refund_arrives(*trade, refund, frozen, now);
-        let ended = self.call(&format!("refund {refund}"), request, &REFUND_REFUSALS, arrives).await;
-        let refused = || GatewayError::Refused { wallet: self.wallet(), code: "NO".into(), why: Refused::Order };
-        self.ended(ended)?.ok_or_else(refused)
+        let ended = self.call(&format!("refund {refund}"), request, Risk::Refund, arrives).await;
+        let refused = |why| GatewayError::Refused { wallet: self.wallet(), code: "NO".into(), why };
+        let seen = self.ended(ended)?.map_err(refused)?;
+        self.heard_of_refund(trade, refund, &seen);
+        Ok(seen)
     }
 
     async fn refund_query(&self, trade: &OutTradeNo, refund: &OutRefundNo) -> Result<RefundFound, GatewayError> {
-        let arrives = |books: &mut Books, _| books.refund_query_arrives(*trade, refund);
-        let ended = self.call(&format!("refund query {refund}"), Copied::Question, &[], arrives).await;
-        self.ended(ended)
+        let arrives = |books: &mut Books, now| books.refund_query_arrives(*trade, refund, now);
+        let ended = self.call(&format!("refund query {refund}"), Copied::Question, Risk::Plain, arrives).await;
+        let found = self.ended(ended)?;
+        if let RefundFound::Seen(seen) = &found {
+            self.heard_of_refund(trade, refund, seen);
+        }
+        Ok(found)
     }
 
     async fn bill(&self, date: BillDate, into: &Path, limits: BillLimits) -> Result<BillFile, BillError> {

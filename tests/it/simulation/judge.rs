@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use prepay::{
     domain::{
         attempt::{Attempt, AttemptState, Retirement},
+        event::GIVEN_UP_AFTER,
         id::{CommandId, OrderId},
         order::{Order, OrderState},
         outcome::{Outcome, PayParams},
         refund::{Refund, RefundState},
+        time::Timestamp,
         wallet::Wallet,
     },
     gateway::RefundStatus,
@@ -18,6 +20,7 @@ use prepay::{
 
 use super::{
     acts::payer_id,
+    deployment::EventRow,
     history::History,
     wallet::{Books, Number},
 };
@@ -43,6 +46,9 @@ pub async fn judge(history: &History<'_>) -> (Vec<String>, Pairs) {
     let mut judge = Judge { broken };
     let mut pairs = Pairs::new();
     judge.commands(history).await;
+    for command in history.deployment.took_in_spite().await {
+        judge.broken.push(format!("command {command} took an order although it had its outcome"));
+    }
     for id in &history.orders {
         judge.order(history, *id, &mut pairs).await;
     }
@@ -133,10 +139,12 @@ impl Judge {
             "{id}: a close is left"
         );
         let refunds = store.refunds_of(id).await.unwrap();
-        self.told(&order, &refunds, history.deployment.events_of(id).await);
+        let events = history.deployment.events_of(id).await;
+        self.told(&order, &refunds, &events);
 
         let now = history.wallets.clock.now();
         let books = history.wallets.books();
+        self.heard(&order, &rows, &events, (&books, now));
         self.refunds(&order, &refunds, &books);
         let payable = books.payable_numbers(id, now);
         check!(self, payable.is_empty(), "{id}: at rest, and {payable:?} can be paid");
@@ -184,10 +192,11 @@ impl Judge {
     }
 
     /// A merchant hears of each ending once.
-    fn told(&mut self, order: &Order, refunds: &[Refund], events: Vec<(String, String)>) {
-        let count = |kind: &str, refund: &str| {
-            events.iter().filter(|(of, about)| of == kind && (refund.is_empty() || about == refund)).count()
+    fn told(&mut self, order: &Order, refunds: &[Refund], events: &[EventRow]) {
+        let of = |row: &&EventRow, kind: &str, refund: &str| {
+            row.kind == kind && (refund.is_empty() || row.refund_no == refund)
         };
+        let count = |kind: &str, refund: &str| events.iter().filter(|row| of(row, kind, refund)).count();
         let id = order.id;
         let paid = usize::from(matches!(order.state, OrderState::Paid { .. }));
         check!(self, count("PAY", "") == paid, "{id} is {} and told paid: {events:?}", order.state.name());
@@ -203,6 +212,32 @@ impl Judge {
                 refund.refund_no,
                 refund.state.name()
             );
+        }
+    }
+
+    /// Whatever was written for a merchant was taken by it, and nothing was heard that is not so. The order in which it is heard
+    /// is judged when it is, see [`super::shops`].
+    fn heard(&mut self, order: &Order, rows: &[HistoryRow], events: &[EventRow], (books, now): (&Books, Timestamp)) {
+        let id = order.id;
+        for event in events {
+            let taken = books.shops.iter().any(|heard| heard.id == event.id && heard.accepted);
+            let holds = match event.state.as_str() {
+                "delivered" => taken,
+                "withdrawn" => event.kind == "CLOSE" && matches!(order.state, OrderState::Paid { .. }),
+                // Given up after a day without an answer.
+                "parked" => now.since(event.created_at) > GIVEN_UP_AFTER,
+                _ => false,
+            };
+            check!(self, holds, "{id}: an event {} ends {}, taken: {taken}", event.kind, event.state);
+        }
+        let since = |state: &str| rows.iter().find(|row| row.state == state).map(|row| row.at);
+        for heard in books.shops.iter().filter(|heard| heard.order == id) {
+            let is_so = match heard.kind.as_str() {
+                "PAY" => since("paid"),
+                "CLOSE" => since("closed"),
+                _ => continue,
+            };
+            check!(self, is_so.is_some_and(|at| at <= heard.at), "{id}: {} is heard before it is so", heard.kind);
         }
     }
 

@@ -1,18 +1,48 @@
 //! What a merchant does to its order meanwhile, as the front does it for it.
 
+use std::time::Duration;
+
 use prepay::{
     domain::{
         attempt::AttemptState,
-        id::{KeyId, OrderId, RefundId, RefundNo},
+        id::{KeyId, OrderId, OrderNo, RefundId, RefundNo},
         money::Fen,
-        order::{OrderEvent, Step},
+        order::{Order, OrderEvent, OrderState, Step},
         refund::{Initiator, Refund, RefundWish},
+        time::Timestamp,
     },
     steps::Steps,
     store::{Commit, Committed},
 };
 
-use super::dice::Dice;
+use super::{deployment::Deployment, dice::Dice};
+
+/// An order as a front inserts it.
+pub fn order(deployment: &Deployment, id: OrderId, now: Timestamp, expires_in_s: u64) -> Order {
+    Order {
+        id,
+        merchant: deployment.merchant,
+        order_no: OrderNo::parse(format!("No-{id}")).unwrap(),
+        fingerprint: [0; 32],
+        amount: Fen::new(1999).unwrap(),
+        good_name: "一杯咖啡".into(),
+        good_no: None,
+        attach: None,
+        notify_url: "https://merchant.example/notify".into(),
+        wechat_mini_program: Some(deployment.wechat.1),
+        alipay_mini_program: Some(deployment.alipay.1),
+        created_at: now,
+        expire_at: now.plus(Duration::from_secs(expires_in_s)),
+        link_generation: 0,
+        link_key: KeyId::parse("k1").unwrap(),
+        state: OrderState::Waiting,
+        version: 0,
+        lease: None,
+        asked_at: None,
+        close_wanted_at: None,
+        attempts: Vec::new(),
+    }
+}
 
 /// Every link given out so far stops working.
 pub async fn revoke(steps: Steps, id: OrderId) {

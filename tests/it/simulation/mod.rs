@@ -1,6 +1,9 @@
 //! Seeded simulation: the real steps of worker and scheduler on SQLite in memory, the embedded broker and a model of both
 //! wallets, many small histories each from one seed.
 //!
+//! A seed tells the same history each time, line for line, because whatever decides is rolled from it, because steps are polled
+//! one at a time, and because time is our own: see [`gate`] for what is left of "one thread, no paused time".
+//!
 //! `PREPAY_SIM_HISTORIES=n` tells many more (or fewer); `PREPAY_SIM_SEED=n` tells one again and prints what happened in it,
 //! with `PREPAY_SIM_CRASH=actor:wait` when it was one of those in which a single step is dropped.
 
@@ -8,18 +11,29 @@ mod acts;
 mod arrivals;
 mod deployment;
 mod dice;
+mod ending;
 mod engine;
+mod facts;
+mod fates;
+mod gate;
 mod gateway;
+mod held_up;
 mod history;
 mod judge;
+mod late;
+mod log;
 mod merchant;
 mod notices;
+mod process;
 mod refunds;
+mod shops;
+mod ticks;
 mod wallet;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
+    ops::Range,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Instant,
@@ -28,6 +42,7 @@ use std::{
 use self::{
     deployment::Deployment,
     engine::Kind,
+    gate::Brake,
     history::{Crashes, History},
     judge::{Pairs, judge},
     notices::Signers,
@@ -41,6 +56,8 @@ struct Reached {
     histories: u64,
     pairs: Pairs,
     crash_points: BTreeSet<(Kind, u32)>,
+    /// How often which things happened.
+    tally: BTreeMap<&'static str, u64>,
     failed: Vec<String>,
 }
 
@@ -49,7 +66,14 @@ impl Reached {
         self.histories += other.histories;
         self.pairs.extend(other.pairs);
         self.crash_points.extend(other.crash_points);
+        self.count(other.tally);
         self.failed.extend(other.failed);
+    }
+
+    fn count(&mut self, tally: BTreeMap<&'static str, u64>) {
+        for (what, count) in tally {
+            *self.tally.entry(what).or_default() += count;
+        }
     }
 
     fn print(&self, what: &str, began: Instant) {
@@ -60,12 +84,15 @@ impl Reached {
             self.pairs.len(),
             self.crash_points.len()
         );
-        for kind in [Kind::Command, Kind::Notice, Kind::Question, Kind::Sweep, Kind::Refund, Kind::Policy] {
+        for kind in Kind::MORTAL {
             let waits = self.crash_points.iter().filter(|(of, _)| *of == kind).count();
             eprintln!("  {kind:?} dropped at {waits} different waits");
         }
         let pairs: Vec<String> = self.pairs.iter().map(|(state, event)| format!("{state}×{event}")).collect();
         eprintln!("  {}", pairs.join(" "));
+        for (what, count) in &self.tally {
+            eprintln!("  {count} {what}");
+        }
     }
 }
 
@@ -89,16 +116,14 @@ fn again(seed: u64, crashes: Crashes) -> String {
     format!("PREPAY_SIM_SEED={seed} {crash}tests/run told_again_it_is_the_same_history")
 }
 
-/// Tells one history. Answers how often each of its actors waited.
-async fn tell(place: &(Deployment, Signers), seed: u64, crashes: Crashes, reached: &mut Reached) -> Vec<u32> {
+/// Tells one history.
+async fn tell(place: &Place, seed: u64, crashes: Crashes, logged: bool, reached: &mut Reached) -> Told {
     let telling = Telling(seed, crashes);
-    let logged = env::var("PREPAY_SIM_SEED").is_ok();
-    let mut history = History::new(&place.0, &place.1, seed, crashes, logged).await;
+    let mut history = History::new(&place.deployment, &place.signers, seed, crashes, logged).await;
     history.run().await;
     let (broken, pairs) = judge(&history).await;
-    for line in history.wallets.books().log.take().into_iter().flatten() {
-        eprintln!("{line}");
-    }
+    reached.count(std::mem::take(&mut history.wallets.books().tally));
+    let log = history.wallets.books().log.take().unwrap_or_default();
     reached.histories += 1;
     reached.pairs.extend(pairs);
     reached.crash_points.append(&mut history.crash_points);
@@ -106,16 +131,29 @@ async fn tell(place: &(Deployment, Signers), seed: u64, crashes: Crashes, reache
         reached.failed.push(format!("{}\n  {}", again(seed, crashes), broken.join("\n  ")));
     }
     drop(telling);
-    std::mem::take(&mut history.waits)
+    Told { waits: std::mem::take(&mut history.waits), log }
 }
 
-/// A database of its own for each thread, its timers ours from then on.
-async fn place(thread: u64) -> (Deployment, Signers) {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let name = format!("simulation-{thread}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
-    let deployment = Deployment::new(&name).await;
-    tokio::time::pause();
-    (deployment, Signers::new())
+/// What the histories of one thread are told on.
+struct Place {
+    deployment: Deployment,
+    signers: Signers,
+    _brake: Brake,
+}
+
+impl Place {
+    /// A database of its own for each thread, its timers ours from then on.
+    async fn new(thread: u64) -> Self {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("simulation-{thread}-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        Self { deployment: Deployment::new(&name).await, signers: Signers::new(), _brake: Brake::pull().await }
+    }
+}
+
+/// How often each of a history's actors waited, and what happened in it, when it was to be noted.
+struct Told {
+    waits: Vec<u32>,
+    log: Vec<String>,
 }
 
 fn histories(default: u64) -> u64 {
@@ -148,11 +186,11 @@ fn assert_kept(reached: &Reached) {
 fn no_history_loses_money_or_lets_it_be_paid_twice() {
     let (began, all, stop) = (Instant::now(), histories(9_000), AtomicBool::new(false));
     let reached = on_threads(|thread| {
-        engine::runtime().block_on(async {
-            let place = place(thread).await;
+        gate::runtime().block_on(async {
+            let place = Place::new(thread).await;
             let mut reached = Reached::default();
             for seed in (0..all).filter(|seed| seed % THREADS == thread) {
-                tell(&place, seed, Crashes::Rolled, &mut reached).await;
+                tell(&place, seed, Crashes::Rolled, false, &mut reached).await;
                 if reached.failed.len() >= 3 {
                     stop.store(true, Ordering::Relaxed);
                 }
@@ -171,17 +209,17 @@ fn no_history_loses_money_or_lets_it_be_paid_twice() {
 fn every_step_may_be_dropped_at_every_wait() {
     let (began, all) = (Instant::now(), histories(9_000) / 9);
     let reached = on_threads(|thread| {
-        engine::runtime().block_on(async {
-            let place = place(thread).await;
+        gate::runtime().block_on(async {
+            let place = Place::new(thread).await;
             let mut reached = Reached::default();
             // Seeds of their own, each told once whole, then once for every wait of every step.
             let mut seed = 1_000_000 + thread;
             while reached.histories < all / THREADS && reached.failed.len() < 3 {
-                let waits = tell(&place, seed, Crashes::None, &mut reached).await;
+                let waits = tell(&place, seed, Crashes::None, false, &mut reached).await.waits;
                 for (actor, at) in
                     waits.iter().enumerate().flat_map(|(actor, waits)| (1..=*waits).map(move |at| (actor, at)))
                 {
-                    tell(&place, seed, Crashes::One { actor, at }, &mut reached).await;
+                    tell(&place, seed, Crashes::One { actor, at }, false, &mut reached).await;
                     if reached.failed.len() >= 3 {
                         break;
                     }
@@ -195,11 +233,10 @@ fn every_step_may_be_dropped_at_every_wait() {
     assert_kept(&reached);
 }
 
-/// One history, as `PREPAY_SIM_SEED` and `PREPAY_SIM_CRASH` name it; the same seed twice is the same history.
+/// One history, as `PREPAY_SIM_SEED` and `PREPAY_SIM_CRASH` name it, printed; without them, that the same seed twice is the same
+/// history, every line of it.
 #[test]
 fn told_again_it_is_the_same_history() {
-    let named = env::var("PREPAY_SIM_SEED").map(|text| text.parse().expect("a seed"));
-    let seed = named.clone().unwrap_or(7);
     let crashes = match env::var("PREPAY_SIM_CRASH").as_deref() {
         Err(_) => Crashes::Rolled,
         Ok("none") => Crashes::None,
@@ -208,17 +245,32 @@ fn told_again_it_is_the_same_history() {
             Crashes::One { actor: actor.parse().unwrap(), at: at.parse().unwrap() }
         }
     };
-    let once = || {
-        engine::runtime().block_on(async {
-            let place = place(9).await;
-            let mut reached = Reached::default();
-            (tell(&place, seed, crashes, &mut reached).await, reached)
+    let once = |seeds: Range<u64>| {
+        gate::runtime().block_on(async {
+            let place = Place::new(9).await;
+            let (mut reached, mut told) = (Reached::default(), Vec::new());
+            for seed in seeds {
+                told.push(tell(&place, seed, crashes, true, &mut reached).await);
+            }
+            (told, reached)
         })
     };
-    let (waits, reached) = once();
-    assert_kept(&reached);
-    if named.is_err() {
-        let (again, second) = once();
-        assert_eq!((waits, reached.pairs), (again, second.pairs));
+    if let Ok(named) = env::var("PREPAY_SIM_SEED") {
+        let seed: u64 = named.parse().expect("a seed");
+        let (told, reached) = once(seed..seed + 1);
+        for line in told.into_iter().flat_map(|told| told.log) {
+            eprintln!("{line}");
+        }
+        return assert_kept(&reached);
     }
+    let (first, second) = (once(0..40), once(0..40));
+    assert_kept(&first.1);
+    for (seed, (told, again)) in first.0.iter().zip(&second.0).enumerate() {
+        let (told_log, again_log) = (log::comparable(&told.log), log::comparable(&again.log));
+        let differs = told_log.iter().zip(&again_log).find(|(line, again)| line != again);
+        assert_eq!(differs, None, "history {seed} is not the same when it is told again");
+        assert_eq!((told_log.len(), &told.waits), (again_log.len(), &again.waits), "history {seed}");
+        assert!(told_log.len() > 20, "history {seed} says next to nothing");
+    }
+    assert_eq!(first.1.pairs, second.1.pairs);
 }

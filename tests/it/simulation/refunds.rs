@@ -1,5 +1,7 @@
 //! Money that goes back, as the wallets hold it: one number refunds once, never more than was paid.
 
+use std::time::Duration;
+
 use prepay::{
     domain::{
         attempt::Frozen,
@@ -8,7 +10,7 @@ use prepay::{
         time::Timestamp,
         wallet::Wallet,
     },
-    gateway::{RefundFound, RefundSeen, RefundStatus},
+    gateway::{RefundFound, RefundSeen, RefundStatus, Refused},
 };
 use serde_json::Value;
 
@@ -47,26 +49,26 @@ impl Books {
         of.filter(counts).map(|back| back.amount.get()).sum()
     }
 
-    /// A refund arrives, on time or late. `None`: it is refused for good.
+    /// A refund arrives, on time or late. Errors: it makes nothing.
     pub fn refund_arrives(
         &mut self,
         number: OutTradeNo,
         no: &OutRefundNo,
         bytes: &Frozen,
         now: Timestamp,
-    ) -> Option<RefundSeen> {
+    ) -> Result<RefundSeen, Refused> {
         let paid = self.numbers.get(&number).and_then(|number| number.payment.as_ref().map(|_| number));
         let Some((wallet, total)) = paid.map(|number| (number.wallet, number.amount)) else {
             self.broke(format!("{number} is to be given back, and nobody paid it"));
-            return None;
+            return Err(Refused::Order);
         };
         if let Some(back) = self.backs.get(no) {
             if back.bytes != *bytes {
                 let what = format!("refund {no} is sent with other bytes than before");
                 self.broke(what);
-                return None;
+                return Err(Refused::Order);
             }
-            return Some(back.seen(wallet));
+            return Ok(back.seen(wallet));
         }
         let body: Value = serde_json::from_str(&bytes.body).unwrap();
         let amount = match wallet {
@@ -75,22 +77,34 @@ impl Books {
         };
         if self.given_back(number, false) + amount.get() > total.get() {
             self.broke(format!("more than was paid of {number} is to be given back"));
-            return None;
+            return Err(Refused::Order);
+        }
+        if self.short_until.is_some_and(|until| now < until) && !self.is_calm {
+            self.count("refunds without balance");
+            return Err(Refused::NotEnough);
         }
         let status = if wallet == Wallet::Alipay { RefundStatus::Success } else { RefundStatus::Processing };
         let back = Back { number, amount, bytes: bytes.clone(), status, at: now };
         let seen = back.seen(wallet);
         self.backs.insert(*no, back);
         self.say(|| format!("{} fen of {number} go back as {no}", amount.get()));
-        Some(seen)
+        Ok(seen)
     }
 
-    pub fn refund_query_arrives(&mut self, number: OutTradeNo, no: &OutRefundNo) -> RefundFound {
+    pub fn refund_query_arrives(&mut self, number: OutTradeNo, no: &OutRefundNo, now: Timestamp) -> RefundFound {
+        let is_calm = self.is_calm;
+        let is_hidden = !is_calm && self.dice.percent(40);
         let wallet = self.numbers.get(&number).map(|number| number.wallet);
         let roll = self.dice.below(10);
-        match (self.backs.get_mut(no), wallet) {
+        // A wallet may not find for a while what it is making (`alipay.md` §8.2, `wechat-pay.md` §8.2).
+        let shown_after = Duration::from_secs(if wallet == Some(Wallet::Alipay) { 10 } else { 60 });
+        let back = self.backs.get_mut(no).filter(|back| !is_hidden || now.since(back.at) >= shown_after);
+        match (back, wallet) {
             (Some(back), Some(wallet)) => {
-                if back.status == RefundStatus::Processing {
+                if back.status == RefundStatus::Abnormal && (is_calm || roll < 4) {
+                    // A person settled it there.
+                    back.status = RefundStatus::Success;
+                } else if back.status == RefundStatus::Processing {
                     back.status = match roll {
                         0..=6 => RefundStatus::Success,
                         7 => RefundStatus::Abnormal,

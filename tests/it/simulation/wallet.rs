@@ -5,7 +5,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard},
+    task::Poll,
 };
 
 use prepay::{
@@ -18,9 +20,10 @@ use prepay::{
         wallet::Wallet,
     },
     gateway::PaidTrade,
+    store::{Store, StoreFault},
 };
 
-use super::{dice::Dice, refunds::Back};
+use super::{dice::Dice, facts::Fact, late::Late, refunds::Back, shops::Heard};
 
 /// Both wallets, shared by gateways, payers and the judge.
 #[derive(Clone)]
@@ -45,26 +48,6 @@ pub struct Number {
     pub created: u32,
 }
 
-/// A request that may still arrive although nobody waits for its answer.
-#[derive(Clone)]
-pub enum Copied {
-    Prepay(OutTradeNo, Frozen),
-    Close(OutTradeNo),
-    Refund(OutTradeNo, OutRefundNo, Frozen),
-    /// Nothing of it matters later.
-    Question,
-}
-
-impl Copied {
-    /// The number that a call opens or closes.
-    pub fn number(&self) -> Option<OutTradeNo> {
-        match self {
-            Self::Prepay(number, _) | Self::Close(number) => Some(*number),
-            Self::Refund(..) | Self::Question => None,
-        }
-    }
-}
-
 /// Why a send of known bytes makes nothing new.
 pub enum NotMade {
     Paid,
@@ -87,9 +70,26 @@ pub struct Books {
     pub numbers: BTreeMap<OutTradeNo, Number>,
     codes: BTreeMap<String, Code>,
     /// On the way, with nobody waiting.
-    pub late: Vec<Copied>,
+    pub late: Vec<Late>,
     /// Payments and closings that the wallet wants to tell.
     pub news: Vec<OutTradeNo>,
+    /// Refunds fare badly: their requests and answers are lost, refused, and copies of them arrive hours later.
+    pub is_rough: bool,
+    /// A process may make one call at a time to a wallet's account.
+    pub is_tight: bool,
+    /// Until when the merchants' balances are too low for a refund.
+    pub short_until: Option<Timestamp>,
+    /// Which actor is polled right now.
+    pub actor: Option<usize>,
+    /// What actors were told.
+    pub heard: Vec<(usize, Fact)>,
+    /// What merchants' servers heard, in that order.
+    pub shops: Vec<Heard>,
+    pub shops_away_until: Option<Timestamp>,
+    /// So many of 1000 pieces of store work fail.
+    pub store_fails: usize,
+    /// How often which things happened.
+    pub tally: BTreeMap<&'static str, u64>,
     /// Whose step is polled right now.
     pub caller: Option<CommandId>,
     /// Calls that opened or close numbers, under way: of which order, for which command.
@@ -116,6 +116,15 @@ impl Wallets {
             codes: BTreeMap::new(),
             late: Vec::new(),
             news: Vec::new(),
+            is_rough: false,
+            is_tight: false,
+            short_until: None,
+            actor: None,
+            heard: Vec::new(),
+            shops: Vec::new(),
+            shops_away_until: None,
+            store_fails: 0,
+            tally: BTreeMap::new(),
             caller: None,
             calling: Vec::new(),
             deadlines: BTreeMap::new(),
@@ -131,6 +140,25 @@ impl Wallets {
 
     pub fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap()
+    }
+
+    /// One turn of everybody else, on the way to whoever is called and back.
+    pub async fn pause(&self) {
+        let mut turned = false;
+        poll_fn(|_| {
+            if std::mem::replace(&mut turned, true) {
+                return Poll::Ready(());
+            }
+            self.books().is_awaited = true;
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The store as a process sees it whose connection to it breaks at times.
+    pub fn failing(&self, store: &Store) -> Store {
+        let wallets = self.clone();
+        store.failing(Arc::new(move || wallets.books().store_fault()))
     }
 }
 
@@ -152,6 +180,25 @@ impl Books {
         if let Some(log) = &mut self.log {
             log.push(line());
         }
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn store_fault(&mut self) -> Option<StoreFault> {
+        let fails = self.actor.is_some() && !self.is_calm && self.dice.below(1000) < self.store_fails;
+        let fault = fails.then(|| if self.dice.percent(50) { StoreFault::NotDone } else { StoreFault::NotTold })?;
+        self.say(|| format!("  the store fails: {fault:?}"));
+        // A command begins anew, and asks again what it was told. A notice keeps its news in hand.
+        if self.caller.is_some() {
+            self.failed();
+        }
+        self.count(match fault {
+            StoreFault::NotDone => "store failures before the work",
+            StoreFault::NotTold => "store failures after the work",
+        });
+        Some(fault)
     }
 
     pub fn broke(&mut self, what: String) {
@@ -209,13 +256,6 @@ impl Books {
     pub fn exchange_arrives(&mut self, code: &str) -> Option<String> {
         let code = self.codes.get_mut(code)?;
         (!std::mem::replace(&mut code.is_used, true)).then(|| code.payer.clone())
-    }
-
-    /// A request that nobody waits for: it is gone, or arrives later.
-    pub fn abandon(&mut self, request: Copied) {
-        if !self.is_calm && !matches!(request, Copied::Question) && self.dice.percent(50) {
-            self.late.push(request);
-        }
     }
 
     /// Somebody pays, whoever was told what: with a coupon at times, and very seldom another amount.

@@ -9,6 +9,7 @@ mod corrupt;
 mod event_turns;
 mod events;
 mod exchanges;
+mod faults;
 mod orders;
 mod outcomes;
 pub mod place;
@@ -100,6 +101,8 @@ on_every_database! {
     exchanges:
         one_of_twenty_exchanges_a_code,
         an_exchange_ends_once;
+    faults:
+        a_failing_handle_does_not_tell_what_it_did;
     outcomes:
         the_first_outcome_stays,
         many_outcomes_in_one_look,
