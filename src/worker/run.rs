@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     verdict::{STORE_RETRY, Verdict},
-    waits::{Wait, Waits},
+    waits::{self, Wait, Waits},
 };
 use crate::{
     domain::{
@@ -121,7 +121,7 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(steps: Steps, broker: SharedBroker, settings: WorkerSettings, hard: CancellationToken) -> Self {
-        let waits = Waits::new(usize::from(settings.notice_concurrency / 4).max(1));
+        let waits = Waits::of_places(usize::from(settings.notice_concurrency));
         Self { steps, broker, settings, hard, waits }
     }
 
@@ -202,7 +202,7 @@ impl Worker {
     }
 
     /// Without end while the store fails. What this process does not know yet (a fresh account or key) gets one more look, for the
-    /// store was read meanwhile, and then some minutes where there is room to wait: an account that cannot be used keeps one place.
+    /// store was read meanwhile, and then a while where there is room to wait: an account that cannot be used keeps its share of places.
     async fn notice(&self, notice: &NoticeMessage, raw: &RawNotice, delivery: Delivery) {
         let began = tokio::time::Instant::now();
         let (mut place, mut looks) = (None::<Wait>, 0_u32);
@@ -221,12 +221,12 @@ impl Worker {
                     continue;
                 }
                 // The store refuses, whosever notice it is: it is not this account's fault.
-                (Verdict::RetryIn(gap), Some(reason)) => (gap, reason, NOT_YET_SHORT),
+                (Verdict::RetryIn(gap), Some(reason)) => (gap, reason, waits::SHORT),
                 (Verdict::Wait(_), _) if looks == 1 => continue,
                 (Verdict::Wait(reason), _) => (STORE_RETRY, reason, Duration::ZERO),
             };
             place = place.or_else(|| self.waits.take(notice.account));
-            if began.elapsed() >= if place.is_some() { NOT_YET_MAX } else { patience } {
+            if began.elapsed() >= place.as_ref().map_or(patience, |place| place.patience) {
                 return self.park(delivery, &reason).await;
             }
             tokio::time::sleep(gap).await;
@@ -315,8 +315,3 @@ fn parked_row(delivery: &Delivery, steps: &Steps, now: Timestamp) -> Parked {
 fn printable(text: &str, max: usize) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(max).collect()
 }
-
-/// How long a notice waits for what this process does not know yet.
-const NOT_YET_MAX: Duration = Duration::from_secs(300);
-/// ... and what the store refuses, when too many others wait already: long enough for two reloads.
-const NOT_YET_SHORT: Duration = Duration::from_secs(15);

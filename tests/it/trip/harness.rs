@@ -330,9 +330,24 @@ fn settings(url: &str, via: Via, front_key: &SecretString, back_key: &SecretStri
     settings
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago: not of those that the system gives to whoever connects or listens meanwhile, and not the
+/// one that another test was given at this moment.
 pub fn free_addr() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    use std::{
+        net::TcpListener,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (std::process::id().wrapping_mul(61) + step) % COUNT;
+        let addr = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
 }
 
 /// Waits for a condition, and says which one did not come.

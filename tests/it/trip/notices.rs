@@ -365,14 +365,14 @@ pub async fn notices_that_cannot_be_read_keep_nobody_elses_waiting(world: World)
     world.fault_always(Side::Alipay, Call::Query, &ours, FaultKind::HtmlBefore);
     world.sim.wechat().new_apiv3_key(&world.wechat.merchant.mchid).unwrap();
     let their_number = number(&theirs, 1);
-    // The embedded broker keeps what was settled alone: the wallet is told to come again with the one that waits.
+    // Half of the sixteen places may wait for them: a new key may be entered a moment later. The embedded broker keeps what was
+    // settled alone: the wallet is told to come again with those.
     let said = join_all((0..64).map(|_| world.notify(Side::Wechat, &their_number, &[]))).await;
-    assert!(said.iter().filter(|(status, _)| *status == 200).count() >= 63, "{said:?}");
+    assert!(said.iter().filter(|(status, _)| *status == 200).count() >= 56, "{said:?}");
     let told = Instant::now();
     assert_taken(Side::Alipay, &world.notify(Side::Alipay, &number(&ours, 1), &[]).await);
     world.until_status("A2", "SUCCESS").await;
     assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
-    // All but one, for which a new key may still be entered.
-    until("they wait for a person", || async { world.place.rows_of("parked").await == 63 }).await;
+    until("the rest waits for a person", || async { world.place.rows_of("parked").await >= 56 }).await;
     world
 }
