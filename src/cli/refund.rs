@@ -240,7 +240,12 @@ async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
         initiator: Initiator::System,
     };
     let refund = Refund::new(&order, attempt, wish, desk.clock.now());
-    match desk.store.insert_refund_by_hand(&refund, &payment.trade_no).await? {
+    let inserted = desk.store.insert_refund_by_hand(&refund, &payment.trade_no).await;
+    // The answer of the commit may be what was lost; repeated, a part would go back twice.
+    let inserted = inserted.with_context(|| {
+        format!("{refund_no} may have been made: look at `prepay order show {order_no}` before it is made again")
+    });
+    match inserted? {
         RefundInserted::New => {}
         // Not made under the next number: it may be the same wish, made twice.
         RefundInserted::Exists(_) => {
