@@ -28,13 +28,22 @@ impl Steps {
         if handled == Handled::Due {
             return Ok(());
         }
-        if self.store.handle_anomaly(anomaly.id, handled).await? {
+        if self.note(anomaly, handled).await? {
             let number = OutTradeNo { order: anomaly.order, attempt: anomaly.attempt };
             let kind = anomaly.kind.as_str();
             tracing::warn!(out_trade_no = %number, kind, handled = handled.as_str(), "unexpected money was decided on");
             metrics::counter!("prepay_anomalies_total", "kind" => kind, "handled" => handled.as_str()).increment(1);
         }
         Ok(())
+    }
+
+    /// Answers whether it was noted. As given back it is only while nothing of the payment is free; else it stays due.
+    async fn note(&self, anomaly: &AnomalyRow, handled: Handled) -> Result<bool, StepError> {
+        if handled != Handled::Refunded {
+            return Ok(self.store.handle_anomaly(anomaly.id, handled).await?);
+        }
+        let Some(order) = self.order(anomaly.order).await? else { return Ok(false) };
+        Ok(self.store.note_given_back(anomaly, order.amount).await?)
     }
 
     async fn decide(&self, anomaly: &AnomalyRow) -> Result<Handled, StepError> {
@@ -67,7 +76,10 @@ impl Steps {
                 RefundInserted::Exists(refund) if matches!(refund.state, RefundState::Failed { .. }) => {
                     return Ok(Handled::Person);
                 }
-                RefundInserted::New | RefundInserted::Exists(_) => return Ok(Handled::Refunded),
+                RefundInserted::New | RefundInserted::Exists(_) => {
+                    let refunds = self.store.refunds_of(order.id).await?;
+                    return Ok(once_made(Refund::left_of(order.amount, no, &refunds)));
+                }
                 // The merchant was first with a part of it: the rest.
                 RefundInserted::TooMany => return Ok(Handled::Person),
                 RefundInserted::Exceeds { left } => match Fen::new(left) {
@@ -82,6 +94,12 @@ impl Steps {
         }
         Err(StepError::NotYet(format!("the rest of {} changes all the time", order.out_trade_no(no))))
     }
+}
+
+/// What becomes of a payment once its refund by policy is made, by what is left of it in fen. The merchant's own part may have
+/// failed since: a person gives it back, under another number.
+const fn once_made(left: i64) -> Handled {
+    if left > 0 { Handled::Person } else { Handled::Refunded }
 }
 
 /// What becomes of a payment that is to go back, when others have set all of it aside: noted only once it is known.
@@ -104,6 +122,13 @@ const fn reason(kind: AnomalyKind) -> &'static str {
 mod tests {
     use super::*;
     use crate::domain::{refund::table::refund, time::Timestamp};
+
+    #[test]
+    fn a_part_that_failed_before_it_was_noted_is_a_persons() {
+        assert_eq!(once_made(0), Handled::Refunded);
+        assert_eq!(once_made(-1), Handled::Refunded, "over-reserved: people know");
+        assert_eq!(once_made(1), Handled::Person);
+    }
 
     #[test]
     fn money_that_others_set_aside_is_decided_once_they_ended() {

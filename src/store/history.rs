@@ -1,14 +1,18 @@
 //! What happened to an order, for people.
 
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, UpdateMany,
+    sea_query::Expr,
+};
 
 use super::{
-    entity::{anomalies, order_events},
+    entity::{anomalies, attempts, order_events},
     error::StoreError,
     pool::Store,
 };
 use crate::domain::{
     id::{AttemptNo, CommandId, OrderId},
+    money::Fen,
     order::{AnomalyKind, Handled},
     time::Timestamp,
 };
@@ -86,12 +90,21 @@ impl Store {
 
     /// Notes what became of an anomaly. Answers whether it was still due.
     pub async fn handle_anomaly(&self, id: i64, handled: Handled) -> Result<bool, StoreError> {
-        let row = anomalies::ActiveModel { handled: Set(handled.as_str().to_owned()), ..Default::default() };
-        let update = anomalies::Entity::update_many()
-            .set(row)
-            .filter(anomalies::Column::Id.eq(id))
-            .filter(anomalies::Column::Handled.eq(Handled::Due.as_str()));
-        Ok(self.execute(self.build(&update.into_query())).await? > 0)
+        Ok(self.execute(self.build(&handling(id, handled).into_query())).await? > 0)
+    }
+
+    /// Notes an anomaly as given back, if nothing of its payment of `paid` is free: a refund that fails in that moment comes before
+    /// it, and is seen here, or after it, and takes it to a person. Answers false when it does not, or it was not due any more.
+    pub async fn note_given_back(&self, row: &AnomalyRow, paid: Fen) -> Result<bool, StoreError> {
+        // Changes nothing, and holds the row that every refund's change goes through.
+        let all_set_aside = attempts::Entity::update_many()
+            .col_expr(attempts::Column::RefundCount, Expr::col(attempts::Column::RefundCount))
+            .filter(attempts::Column::OrderId.eq(row.order.to_string()))
+            .filter(attempts::Column::No.eq(i32::from(row.attempt.get())))
+            .filter(attempts::Column::RefundReservedFen.gte(paid.get()))
+            .into_query();
+        let guards = vec![self.build(&all_set_aside), self.build(&handling(row.id, Handled::Refunded).into_query())];
+        Ok(self.run_if_all(guards, Vec::new()).await?.is_none())
     }
 
     /// The newest anomalies of all orders, at most `limit`.
@@ -100,6 +113,15 @@ impl Store {
         let rows = self.read("anomalies", |db| async move { select.all(&*db).await }).await?;
         rows.into_iter().map(anomaly).collect()
     }
+}
+
+/// Of one that is due.
+fn handling(id: i64, handled: Handled) -> UpdateMany<anomalies::Entity> {
+    let row = anomalies::ActiveModel { handled: Set(handled.as_str().to_owned()), ..Default::default() };
+    anomalies::Entity::update_many()
+        .set(row)
+        .filter(anomalies::Column::Id.eq(id))
+        .filter(anomalies::Column::Handled.eq(Handled::Due.as_str()))
 }
 
 fn anomaly(row: anomalies::Model) -> Result<AnomalyRow, StoreError> {

@@ -114,6 +114,9 @@ impl BillRow {
 pub struct SyntheticBill {
     /// Start of every out_trade_no; at most 20 characters.
     pub prefix: String,
+    /// Its end, behind the twelve digits of the row's place.
+    #[serde(default)]
+    pub suffix: String,
     /// At most [`SYNTHETIC_ROWS_MAX`].
     pub rows: u64,
     /// Every so many rows, one is a refund in full of the row before; 0: none.
@@ -123,7 +126,7 @@ pub struct SyntheticBill {
 
 impl SyntheticBill {
     pub(crate) fn is_allowed(&self) -> bool {
-        self.rows <= SYNTHETIC_ROWS_MAX && self.prefix.len() <= 20
+        self.rows <= SYNTHETIC_ROWS_MAX && self.prefix.len() + self.suffix.len() <= 20
     }
 
     /// The row at a place, from 0; `day_ms` is the day's midnight.
@@ -136,7 +139,7 @@ impl SyntheticBill {
         let mut row = BillRow {
             at_ms: at(place),
             created_ms: at(paid),
-            out_trade_no: format!("{}{paid:012}", self.prefix),
+            out_trade_no: format!("{}{paid:012}{}", self.prefix, self.suffix),
             trade_no: format!("42000000{paid:020}"),
             amount_fen: i64::try_from(1 + paid % 9_999).unwrap_or(1),
             status: "SUCCESS".to_owned(),
@@ -291,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_synthetic_refund_is_of_the_row_before() {
-        let bill = SyntheticBill { prefix: "M".to_owned(), rows: 10, refund_every: 5 };
+        let bill = SyntheticBill { prefix: "M".to_owned(), suffix: String::new(), rows: 10, refund_every: 5 };
         let (paid, refund) = (bill.row(3, 0), bill.row(4, 0));
         assert_eq!(
             (refund.kind, &refund.out_trade_no, refund.amount_fen),

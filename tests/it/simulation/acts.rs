@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use prepay::{
     domain::{
         command::{IdentifyId, Identity, PrepayCommand},
-        id::{CommandId, OrderId, OutTradeNo},
+        id::{CommandId, OrderId},
         payer::LoginCode,
         wallet::Wallet,
     },
@@ -23,6 +23,7 @@ use super::{
     engine::Kind,
     history::{History, Issued},
     merchant,
+    notices::About,
     wallet::Wallets,
 };
 
@@ -94,28 +95,27 @@ impl History<'_> {
     /// The wallet tells what it has to tell, once, twice, in any order, or never.
     pub fn tell_news(&mut self) {
         let (now, dice) = (self.wallets.clock.now(), &mut self.dice);
-        let (no, raw, wallet, is_paid) = {
+        let (about, raw, wallet, fact) = {
             let mut books = self.wallets.books();
             if books.news.is_empty() {
                 return;
             }
             let at = dice.below(books.news.len());
-            let no = if dice.percent(30) { books.news[at] } else { books.news.remove(at) };
-            let number = &books.numbers[&no];
-            let Some(raw) = self.signers.notice(no, number, now) else { return };
-            (no, raw, number.wallet, number.payment.is_some())
+            let about = if dice.percent(30) { books.news[at] } else { books.news.remove(at) };
+            let Some(raw) = self.signers.notice(about, &books, now) else { return };
+            (about, raw, books.numbers[&books.number_of(about)].wallet, books.fact(about))
         };
         if self.dice.percent(25) {
-            return self.say(|| format!("a notice about {no} is lost"));
+            return self.say(|| format!("a notice about {about:?} is lost"));
         }
-        self.say(|| format!("a notice about {no} comes"));
+        self.say(|| format!("a notice about {about:?} comes"));
         let account = if wallet == Wallet::WechatPay { self.deployment.wechat.0 } else { self.deployment.alipay.0 };
         let notice = NoticeMessage { account, wallet, raw: serde_json::to_string(&raw).unwrap() };
-        if is_paid {
-            self.notices.insert(notice.raw.clone(), no);
+        if let Some(fact) = fact {
+            self.notices.insert(notice.raw.clone(), fact);
         }
         let broker = self.broker.clone();
-        let news = News { no, wallets: self.wallets.clone(), is_kept: false };
+        let news = News { about, wallets: self.wallets.clone(), is_kept: false };
         self.start(Kind::Tell, None, async move {
             // All of it goes into the step, to be dropped with it.
             let mut news = news;
@@ -217,7 +217,7 @@ impl History<'_> {
 
 /// Whatever ends before a wallet's news is kept, the wallet tells it again.
 struct News {
-    no: OutTradeNo,
+    about: About,
     wallets: Wallets,
     is_kept: bool,
 }
@@ -225,7 +225,7 @@ struct News {
 impl Drop for News {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.wallets.books().news.push(self.no);
+            self.wallets.books().news.push(self.about);
         }
     }
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{
     dice::Dice,
+    notices::About,
     wallet::{Books, NotMade, Number},
 };
 
@@ -48,9 +49,7 @@ impl Books {
         }
         let ticket = Ticket(number.tickets[0].clone());
         self.numbers.insert(no, number);
-        let beside = |(of, number): &(&OutTradeNo, &Number)| {
-            of.order == order && **of != no && (number.payment.is_some() || number.is_payable(now))
-        };
+        let beside = |(of, number): &(&OutTradeNo, &Number)| of.order == order && **of != no && number.counts(now);
         if let Some((other, _)) = self.numbers.iter().find(beside) {
             let what = format!("{no} can be paid beside {other}");
             self.broke(what);
@@ -96,7 +95,11 @@ impl Books {
         }
         number.is_closed = true;
         if number.wallet == Wallet::Alipay && self.dice.percent(30) {
-            self.news.push(no);
+            self.news.push(About::Trade(no));
+        }
+        // The payer was at the password.
+        if self.is_late && !self.is_calm && self.dice.percent(20) {
+            self.take_payment(no, now);
         }
         CloseAnswer::Closed
     }
@@ -127,6 +130,8 @@ fn made(no: OutTradeNo, bytes: &Frozen, now: Timestamp, dice: &mut Dice) -> Numb
         is_closed: false,
         tickets: vec![if alipay { format!("2026{no}") } else { format!("wx{no}1") }],
         payment: None,
+        is_paid_late: false,
+        is_let_go: false,
         created: 1,
     }
 }

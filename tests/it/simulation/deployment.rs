@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use prepay::{
     clock::Clock,
     domain::{
-        id::{AccountId, AppId, CustomerNo, KeyId, MerchantId, MiniProgramId, OrderId},
+        id::{AccountId, AppId, AttemptNo, CustomerNo, KeyId, MerchantId, MiniProgramId, OrderId},
+        policy::MoneyPolicies,
         time::Timestamp,
         wallet::Wallet,
     },
@@ -55,6 +56,13 @@ pub struct EventRow {
     pub refund_no: String,
     pub state: String,
     pub created_at: Timestamp,
+}
+
+/// What is set aside of a payment for its refunds.
+pub struct Reserve {
+    pub attempt: AttemptNo,
+    pub fen: i64,
+    pub count: i64,
 }
 
 pub struct Deployment {
@@ -138,6 +146,24 @@ impl Deployment {
         rows[0].try_get_by_index::<Option<i64>>(0).unwrap().map(Timestamp::from_ms)
     }
 
+    /// When a wallet is asked next about what bills brought to light.
+    pub async fn next_bill_question(&self) -> Option<Timestamp> {
+        let rows = self.look("SELECT MIN(COALESCE(ask_at, 0)) FROM discrepancies WHERE state = 'open'".into()).await;
+        rows[0].try_get_by_index::<Option<i64>>(0).unwrap().map(Timestamp::from_ms)
+    }
+
+    /// What is set aside of the payments of an order.
+    pub async fn reserves_of(&self, order: OrderId) -> Vec<Reserve> {
+        let columns = "no, refund_reserved_fen, refund_count";
+        let rows = self.look(format!("SELECT {columns} FROM attempts WHERE order_id = '{order}'")).await;
+        let row = |row: &QueryResult| Reserve {
+            attempt: AttemptNo::new(row.try_get_by_index::<i32>(0).unwrap().try_into().unwrap()).unwrap(),
+            fen: row.try_get_by_index(1).unwrap(),
+            count: i64::from(row.try_get_by_index::<i32>(2).unwrap()),
+        };
+        rows.iter().map(row).collect()
+    }
+
     /// Commands that took an order although they had their outcome, as the database saw it.
     pub async fn took_in_spite(&self) -> Vec<String> {
         let rows = self.look("SELECT command_id FROM simulation_took_in_spite".into()).await;
@@ -157,9 +183,9 @@ impl Deployment {
         self.raw.execute_unprepared(&sql).await.unwrap();
     }
 
-    /// Forgets the history before.
-    pub async fn wipe(&self) {
-        const TABLES: [&str; 12] = [
+    /// Forgets the history before; the merchant's policies are these from now on.
+    pub async fn begin(&self, policies: MoneyPolicies) {
+        const TABLES: [&str; 13] = [
             "orders",
             "attempts",
             "order_events",
@@ -171,9 +197,12 @@ impl Deployment {
             "merchant_events",
             "endpoints",
             "question_turns",
+            "discrepancies",
             "simulation_took_in_spite",
         ];
-        let all: String = TABLES.iter().map(|table| format!("DELETE FROM {table};")).collect();
+        let mut all: String = TABLES.iter().map(|table| format!("DELETE FROM {table};")).collect();
+        let (late, second) = (policies.late.as_str(), policies.second.as_str());
+        all.push_str(&format!("UPDATE merchants SET late_policy = '{late}', second_policy = '{second}';"));
         let (raw, runtime) = (self.raw.clone(), Handle::current());
         // As the store does it: paused timers jump while nothing but a database thread works.
         let work = move || runtime.block_on(async move { raw.execute_unprepared(&all).await });

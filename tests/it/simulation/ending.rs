@@ -35,10 +35,25 @@ impl History<'_> {
         self.finish().await;
         while self.late() {}
         self.wallets.books().is_calm = true;
-        for round in 0..40u64 {
+        for pass in 0..6u64 {
+            self.comes_to_rest(pass).await;
+            // What nobody told is in the bills.
+            if !self.bills_tell().await {
+                break;
+            }
+        }
+        self.all_is_told().await;
+        self.gate.open();
+    }
+
+    /// The scheduler asks, closes, gives back and decides until there is nothing left to do.
+    async fn comes_to_rest(&mut self, pass: u64) {
+        for round in pass * 40..(pass + 1) * 40 {
             let now = self.wallets.clock.now();
             let (mut rest, mut waiting, mut refunds) = (Vec::new(), false, false);
             self.gate.open();
+            let undecided = !self.steps.store.due_anomalies(0, 1).await.unwrap().is_empty();
+            rest.extend(undecided.then_some(now));
             for id in self.orders.clone() {
                 let order = self.steps.store.load_order(id).await.unwrap().unwrap();
                 let waits = order.state == OrderState::Waiting && !order.is_disputed();
@@ -60,12 +75,15 @@ impl History<'_> {
             }
             rest.extend(self.wallets.books().next_copy().map(|(_, when)| when));
             self.gate.settle(&self.wallets).await;
-            let Some(next) = rest.into_iter().min() else { break };
+            let Some(next) = rest.into_iter().min() else { return };
             if self.dice.percent(15) {
                 self.pay();
             }
             if self.dice.percent(30) {
                 self.tell_news();
+            }
+            if round < 20 && self.dice.percent(20) {
+                self.pay_late();
             }
             // A question that somebody holds who died is free again after its lease.
             let at_least = Duration::from_secs(if round == 0 { 1 } else { 31 });
@@ -80,15 +98,14 @@ impl History<'_> {
                 self.give_back();
                 self.finish().await;
             }
-            if round == 1 {
+            if undecided {
                 self.decide();
                 self.finish().await;
             }
             self.deliver();
             self.finish().await;
         }
-        self.all_is_told().await;
-        self.gate.open();
+        self.wallets.books().broken.push("it does not come to rest".into());
     }
 
     /// Merchants' servers take everything by now: their events go out, one after the other.

@@ -25,6 +25,8 @@ pub enum Kind {
     Question,
     Sweep,
     Refund,
+    /// A question about what a bill brought to light.
+    Bill,
     /// What a policy makes of unexpected money.
     Policy,
     /// An event to its merchant.
@@ -38,12 +40,13 @@ pub enum Kind {
 
 impl Kind {
     /// Steps of worker and scheduler, dropped wherever a history says.
-    pub const MORTAL: [Self; 8] = [
+    pub const MORTAL: [Self; 9] = [
         Self::Command,
         Self::Notice,
         Self::Question,
         Self::Sweep,
         Self::Refund,
+        Self::Bill,
         Self::Policy,
         Self::Delivery,
         Self::Tending,
@@ -90,7 +93,7 @@ impl Actor {
         {
             let mut books = wallets.books();
             (books.caller, books.is_awaited) = (self.command, false);
-            books.actor = Some(self.number);
+            (books.actor, books.keeps_news) = (Some(self.number), self.kind == Kind::Notice);
         }
         self.bell.0.store(false, Ordering::SeqCst);
         let waker = Waker::from(self.bell.clone());

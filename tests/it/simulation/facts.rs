@@ -74,7 +74,10 @@ async fn is_kept(store: &Store, fact: Fact) -> bool {
             let order = store.load_order(no.order).await.unwrap().unwrap();
             let attempt = order.attempt(no.attempt).expect("a number is at its wallet and not on the row");
             match fact {
-                Fact::Paid(_) => matches!(attempt.state, AttemptState::Paid { .. } | AttemptState::Disputed { .. }),
+                Fact::Paid(_) => matches!(
+                    attempt.state,
+                    AttemptState::Paid { .. } | AttemptState::Disputed { .. } | AttemptState::LetGo { .. }
+                ),
                 _ => !attempt.may_be_payable(),
             }
         }

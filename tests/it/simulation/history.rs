@@ -10,7 +10,8 @@ use prepay::{
     clock::Clock,
     domain::{
         command::PrepayCommand,
-        id::{CommandId, OrderId, OutTradeNo},
+        id::{CommandId, OrderId},
+        policy::{MoneyPolicies, MoneyPolicy},
         wallet::Wallet,
     },
     queue::{Envelope, Heard, Message, Published, QueueName, Reply, embedded::EmbeddedBroker},
@@ -61,9 +62,10 @@ pub struct History<'d> {
     pub actors: Vec<Actor>,
     pub crashes: Crashes,
     pub restarts: bool,
+    pub policies: MoneyPolicies,
     pub is_ending: bool,
-    /// Which notices tell of a payment.
-    pub notices: BTreeMap<String, OutTradeNo>,
+    /// What notices tell of money.
+    pub notices: BTreeMap<String, Fact>,
     pub orders: Vec<OrderId>,
     pub codes: Vec<(Wallet, String, usize)>,
     pub issued: BTreeMap<CommandId, Issued>,
@@ -86,13 +88,16 @@ impl<'d> History<'d> {
         crashes: Crashes,
         logged: bool,
     ) -> Self {
-        deployment.wipe().await;
         let mut dice = Dice::seeded(seed);
+        let mut policy = || if dice.percent(50) { MoneyPolicy::Keep } else { MoneyPolicy::Refund };
+        let policies = MoneyPolicies { late: policy(), second: policy() };
+        deployment.begin(policies).await;
         let wallets = Wallets::new(Dice::seeded(dice.roll()), Clock::manual(BEGINS), logged);
         let rolled = crashes == Crashes::Rolled;
         {
             let mut books = wallets.books();
             (books.is_rough, books.is_tight) = (dice.percent(50), dice.percent(30));
+            books.is_late = dice.percent(40);
             if books.is_rough && dice.percent(30) {
                 let short = *dice.pick(&[100, 2_000, 20_000]);
                 books.short_until = Some(BEGINS.plus(Duration::from_secs(short)));
@@ -116,6 +121,7 @@ impl<'d> History<'d> {
             actors: Vec::new(),
             crashes,
             restarts,
+            policies,
             notices: BTreeMap::new(),
             is_ending: false,
             orders: Vec::new(),
@@ -181,12 +187,17 @@ impl<'d> History<'d> {
         let deliveries =
             if from == QueueName::Orders { &mut self.process.orders_in } else { &mut self.process.notices_in };
         let Ok(delivery) = deliveries.try_recv() else { return false };
-        let (command, payment) = match Envelope::decode(&delivery.body).unwrap().message {
+        let (command, fact) = match Envelope::decode(&delivery.body).unwrap().message {
             Message::Prepay(command) => (Some(command.id), None),
             Message::Notice(notice) => (None, self.notices.get(&notice.raw).copied()),
         };
-        if let Some(number) = payment {
-            self.wallets.books().heard.push((self.waits.len(), Fact::Paid(number)));
+        if let Some(fact) = fact {
+            let mut books = self.wallets.books();
+            books.count(match fact {
+                Fact::PaidBack(..) => "notices of money that went back",
+                _ => "notices of payments",
+            });
+            books.heard.push((self.waits.len(), fact));
         }
         let kind = if command.is_some() { Kind::Command } else { Kind::Notice };
         let again = if delivery.redelivered { " again" } else { "" };

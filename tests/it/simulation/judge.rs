@@ -22,14 +22,15 @@ use super::{
     acts::payer_id,
     deployment::EventRow,
     history::History,
+    unexpected::Rows,
     wallet::{Books, Number},
 };
 
 /// Pairs of a state and an event that it took.
 pub type Pairs = BTreeSet<(String, String)>;
 
-struct Judge {
-    broken: Vec<String>,
+pub struct Judge {
+    pub broken: Vec<String>,
 }
 
 macro_rules! check {
@@ -39,6 +40,7 @@ macro_rules! check {
         }
     };
 }
+pub(super) use check;
 
 /// What does not hold, and what was reached.
 pub async fn judge(history: &History<'_>) -> (Vec<String>, Pairs) {
@@ -140,12 +142,15 @@ impl Judge {
         );
         let refunds = store.refunds_of(id).await.unwrap();
         let events = history.deployment.events_of(id).await;
+        let reserves = history.deployment.reserves_of(id).await;
         self.told(&order, &refunds, &events);
 
         let now = history.wallets.clock.now();
-        let books = history.wallets.books();
+        let mut books = history.wallets.books();
         self.heard(&order, &rows, &events, (&books, now));
         self.refunds(&order, &refunds, &books);
+        let rows = Rows { history: &rows, anomalies: &anomalies, refunds: &refunds, reserves: &reserves };
+        self.unexpected(&order, &rows, history.policies, &mut books);
         let payable = books.payable_numbers(id, now);
         check!(self, payable.is_empty(), "{id}: at rest, and {payable:?} can be paid");
         for (no, number) in books.numbers.iter().filter(|(no, _)| no.order == id) {
@@ -183,8 +188,12 @@ impl Judge {
                 let told = anomalies.iter().any(|anomaly| anomaly.attempt == attempt.no);
                 check!(self, told, "{no} is disputed, and nobody is told");
             }
+            (Some(paid), AttemptState::LetGo { trade_no, .. }) => {
+                check!(self, number.is_let_go, "{no}: its money was let go by nobody");
+                check!(self, *trade_no == paid.trade_no, "{no}: another payment than its wallet's was let go");
+            }
             (Some(_), state) => self.broken.push(format!("{no} is paid at its wallet and {} here", state.name())),
-            (None, AttemptState::Paid { .. } | AttemptState::Disputed { .. }) => {
+            (None, AttemptState::Paid { .. } | AttemptState::Disputed { .. } | AttemptState::LetGo { .. }) => {
                 self.broken.push(format!("{no} is {} here and unpaid at its wallet", attempt.state.name()));
             }
             (None, _) => {}

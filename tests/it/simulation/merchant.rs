@@ -76,11 +76,12 @@ pub async fn refund(steps: Steps, id: OrderId, mut dice: Dice) {
     steps.store.insert_refund(&refund).await.unwrap();
 }
 
-async fn change(steps: Steps, id: OrderId, event: OrderEvent) {
+/// A change that is decided anew whenever somebody else was first; none where it is not possible any more.
+pub async fn change(steps: Steps, id: OrderId, event: OrderEvent) {
     loop {
         let order = steps.store.load_order(id).await.unwrap().unwrap();
         let now = steps.clock.now();
-        let Step::Moved(moved) = order.apply(event.clone(), now).unwrap() else { return };
+        let Ok(Step::Moved(moved)) = order.apply(event.clone(), now) else { return };
         let commit = Commit { moved: &moved, outcome: None, at: now };
         if steps.store.commit(commit).await.unwrap() == Committed::Done {
             return;

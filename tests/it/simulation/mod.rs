@@ -21,6 +21,7 @@ mod held_up;
 mod history;
 mod judge;
 mod late;
+mod late_money;
 mod log;
 mod merchant;
 mod notices;
@@ -28,6 +29,7 @@ mod process;
 mod refunds;
 mod shops;
 mod ticks;
+mod unexpected;
 mod wallet;
 
 use std::{

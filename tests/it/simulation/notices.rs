@@ -5,16 +5,51 @@ use std::collections::BTreeMap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use prepay::{
-    domain::{id::OutTradeNo, time::Timestamp, wallet::Wallet},
-    gateway::{PaidTrade, RawNotice},
+    domain::{
+        id::{OutRefundNo, OutTradeNo},
+        time::Timestamp,
+        wallet::Wallet,
+    },
+    gateway::{PaidTrade, RawNotice, RefundStatus},
     keys::RsaSigner,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     deployment::{ALIPAY_APP, APIV3_KEY, MCHID, WECHAT_APP, WECHAT_KEY_ID, vector},
-    wallet::Number,
+    facts::Fact,
+    refunds::Back,
+    wallet::{Books, Number},
 };
+
+/// What a wallet has news of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    Trade(OutTradeNo),
+    Refund(OutRefundNo),
+}
+
+impl Books {
+    pub fn number_of(&self, about: About) -> OutTradeNo {
+        match about {
+            About::Trade(no) => no,
+            About::Refund(no) => self.backs[&no].number,
+        }
+    }
+
+    /// What whoever reads a notice about it now is told.
+    pub fn fact(&self, about: About) -> Option<Fact> {
+        let number = self.number_of(about);
+        let paid = self.numbers[&number].payment.is_some().then_some(Fact::Paid(number));
+        match about {
+            // Alipay tells the trade beside its refunds, and of refunds only a sum.
+            About::Refund(no) if self.numbers[&number].wallet == Wallet::WechatPay => {
+                (self.backs[&no].status == RefundStatus::Success).then_some(Fact::PaidBack(number.order, no))
+            }
+            About::Trade(_) | About::Refund(_) => paid,
+        }
+    }
+}
 
 /// The wallets' own keys.
 pub struct Signers {
@@ -32,14 +67,43 @@ impl Signers {
         }
     }
 
-    /// A notice about a number as it stands now; `None` when the wallet has nothing to tell.
-    pub fn notice(&self, no: OutTradeNo, number: &Number, now: Timestamp) -> Option<RawNotice> {
+    /// A notice about a number or a refund as it stands now; `None` when the wallet has nothing to tell.
+    pub fn notice(&self, about: About, books: &Books, now: Timestamp) -> Option<RawNotice> {
+        let no = books.number_of(about);
+        let number = &books.numbers[&no];
+        let back = match about {
+            About::Trade(_) => None,
+            About::Refund(refund) => Some((refund, &books.backs[&refund])),
+        };
         match (number.wallet, &number.payment) {
-            (Wallet::WechatPay, Some(paid)) => Some(self.wechat(no, paid, now)),
+            (Wallet::WechatPay, Some(paid)) => match back {
+                Some((refund, back)) => self.wechat_refund(refund, back, paid, now),
+                None => Some(self.wechat(no, paid, now)),
+            },
             (Wallet::WechatPay, None) => None,
-            (Wallet::Alipay, paid) if paid.is_some() || number.is_closed => Some(self.alipay(no, number, now)),
+            (Wallet::Alipay, paid) if paid.is_some() || number.is_closed => Some(self.alipay(no, number, back, now)),
             (Wallet::Alipay, _) => None,
         }
+    }
+
+    /// Of a refund that ended.
+    fn wechat_refund(&self, no: OutRefundNo, back: &Back, paid: &PaidTrade, now: Timestamp) -> Option<RawNotice> {
+        let (kind, status) = match back.status {
+            RefundStatus::Success => ("REFUND.SUCCESS", "SUCCESS"),
+            RefundStatus::Abnormal => ("REFUND.ABNORMAL", "ABNORMAL"),
+            RefundStatus::Closed => ("REFUND.CLOSED", "CLOSED"),
+            RefundStatus::Processing => return None,
+        };
+        let mut plain = json!({
+            "mchid": MCHID, "out_trade_no": back.number.to_string(), "transaction_id": paid.trade_no.as_str(),
+            "out_refund_no": no.to_string(), "refund_id": "5030000709", "refund_status": status,
+            "user_received_account": "支付用户零钱",
+            "amount": { "total": paid.amount.unwrap().get(), "refund": back.amount.get() },
+        });
+        if back.status == RefundStatus::Success {
+            plain["success_time"] = back.at.rfc3339().into();
+        }
+        Some(self.sealed(kind, "refund", &plain, now))
     }
 
     fn wechat(&self, no: OutTradeNo, paid: &PaidTrade, now: Timestamp) -> RawNotice {
@@ -52,16 +116,20 @@ impl Signers {
                 "currency": "CNY", "payer_currency": "CNY",
             },
         });
+        self.sealed("TRANSACTION.SUCCESS", "transaction", &plain, now)
+    }
+
+    fn sealed(&self, kind: &str, of: &str, plain: &Value, now: Timestamp) -> RawNotice {
         let mut sealed = plain.to_string().into_bytes();
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, APIV3_KEY.as_bytes()).unwrap());
         let nonce = Nonce::try_assume_unique_for_key(NONCE.as_bytes()).unwrap();
-        key.seal_in_place_append_tag(nonce, Aad::from(b"transaction"), &mut sealed).unwrap();
+        key.seal_in_place_append_tag(nonce, Aad::from(of.as_bytes()), &mut sealed).unwrap();
         let body = json!({
-            "id": "n1", "create_time": now.rfc3339(), "resource_type": "encrypt-resource", "summary": "paid",
-            "event_type": "TRANSACTION.SUCCESS",
+            "id": "n1", "create_time": now.rfc3339(), "resource_type": "encrypt-resource", "summary": "news",
+            "event_type": kind,
             "resource": {
-                "algorithm": "AEAD_AES_256_GCM", "original_type": "transaction", "nonce": NONCE,
-                "associated_data": "transaction", "ciphertext": STANDARD.encode(sealed),
+                "algorithm": "AEAD_AES_256_GCM", "original_type": of, "nonce": NONCE,
+                "associated_data": of, "ciphertext": STANDARD.encode(sealed),
             },
         })
         .to_string();
@@ -77,7 +145,7 @@ impl Signers {
         RawNotice { headers: headers.into(), body: body.into_bytes(), received_at: now }
     }
 
-    fn alipay(&self, no: OutTradeNo, number: &Number, now: Timestamp) -> RawNotice {
+    fn alipay(&self, no: OutTradeNo, number: &Number, back: Option<(OutRefundNo, &Back)>, now: Timestamp) -> RawNotice {
         let mut fields = BTreeMap::from([
             ("app_id", ALIPAY_APP.to_owned()),
             ("notify_id", "n1".to_owned()),
@@ -95,6 +163,13 @@ impl Signers {
                 ("total_amount", paid.amount.unwrap().to_yuan()),
                 ("buyer_pay_amount", format!("{}.{:02}", payer / 100, payer % 100)),
                 ("gmt_payment", paid.paid_at.china_text()),
+            ]);
+        }
+        if let Some((refund, back)) = back {
+            fields.extend([
+                ("out_biz_no", refund.to_string()),
+                ("refund_fee", back.amount.to_yuan()),
+                ("gmt_refund", back.at.china_text()),
             ]);
         }
         let text: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -14,7 +14,7 @@ use prepay::{
 };
 use serde_json::Value;
 
-use super::wallet::Books;
+use super::{notices::About, wallet::Books};
 
 /// One refund at its wallet.
 pub struct Back {
@@ -22,10 +22,22 @@ pub struct Back {
     pub amount: Fen,
     bytes: Frozen,
     pub status: RefundStatus,
-    at: Timestamp,
+    pub at: Timestamp,
 }
 
 impl Back {
+    /// WeChat is at it for some time.
+    fn goes_on(&mut self, roll: usize) {
+        if self.status == RefundStatus::Processing {
+            self.status = match roll {
+                0..=6 => RefundStatus::Success,
+                7 => RefundStatus::Abnormal,
+                8 => RefundStatus::Closed,
+                _ => RefundStatus::Processing,
+            };
+        }
+    }
+
     fn seen(&self, wallet: Wallet) -> RefundSeen {
         RefundSeen {
             status: self.status,
@@ -47,6 +59,21 @@ impl Books {
         };
         let of = self.backs.values().filter(|back| back.number == number);
         of.filter(counts).map(|back| back.amount.get()).sum()
+    }
+
+    /// A refund ends at its wallet with nobody asking, and the wallet tells it.
+    pub fn refund_ends(&mut self) {
+        let open = self.backs.iter().filter(|(_, back)| back.status == RefundStatus::Processing);
+        let open: Vec<OutRefundNo> = open.map(|(no, _)| *no).collect();
+        if open.is_empty() {
+            return;
+        }
+        let (no, roll) = (*self.dice.pick(&open), self.dice.below(10));
+        if let Some(back) = self.backs.get_mut(&no) {
+            back.goes_on(roll);
+        }
+        self.news.push(About::Refund(no));
+        self.say(|| format!("refund {no} goes on at its wallet"));
     }
 
     /// A refund arrives, on time or late. Errors: it makes nothing.
@@ -87,6 +114,9 @@ impl Books {
         let back = Back { number, amount, bytes: bytes.clone(), status, at: now };
         let seen = back.seen(wallet);
         self.backs.insert(*no, back);
+        if status == RefundStatus::Success {
+            self.news.push(About::Refund(*no));
+        }
         self.say(|| format!("{} fen of {number} go back as {no}", amount.get()));
         Ok(seen)
     }
@@ -104,13 +134,8 @@ impl Books {
                 if back.status == RefundStatus::Abnormal && (is_calm || roll < 4) {
                     // A person settled it there.
                     back.status = RefundStatus::Success;
-                } else if back.status == RefundStatus::Processing {
-                    back.status = match roll {
-                        0..=6 => RefundStatus::Success,
-                        7 => RefundStatus::Abnormal,
-                        8 => RefundStatus::Closed,
-                        _ => RefundStatus::Processing,
-                    };
+                } else {
+                    back.goes_on(roll);
                 }
                 RefundFound::Seen(back.seen(wallet))
             }

@@ -27,6 +27,9 @@ impl History<'_> {
             self.tell_news();
             self.finish().await;
         }
+        if self.wallets.books().is_late && self.dice.percent(80) {
+            self.money_comes_late().await;
+        }
         // Where money came, some of it goes back, while things still go wrong.
         let is_paid = self.wallets.books().numbers.values().any(|number| number.payment.is_some());
         if is_paid && self.dice.percent(if is_rough { 90 } else { 40 }) {
@@ -51,6 +54,9 @@ impl History<'_> {
             }
             self.give_back();
             if self.dice.percent(50) {
+                self.refund_is_told_meanwhile().await;
+            }
+            if self.dice.percent(50) {
                 for _ in 0..self.dice.below(12) {
                     self.turn_any().await;
                 }
@@ -64,11 +70,66 @@ impl History<'_> {
         }
     }
 
+    /// The wallet ends a refund and tells it while the scheduler is at that refund.
+    async fn refund_is_told_meanwhile(&mut self) {
+        self.wallets.books().refund_ends();
+        self.tell_news();
+        for _ in 0..6 + self.dice.below(12) {
+            self.take(QueueName::Notifications);
+            self.turn_any().await;
+        }
+    }
+
+    /// Numbers are closed, by expiry or their merchant, and paid all the same; policies, merchants and people answer to it.
+    async fn money_comes_late(&mut self) {
+        if self.dice.percent(60) {
+            self.tap().await;
+            self.finish().await;
+        }
+        if self.dice.percent(60) {
+            let (steps, id) = (self.steps.clone(), *self.dice.pick(&self.orders));
+            self.start(Kind::Merchant, None, merchant::close(steps, id));
+        } else {
+            let seconds = *self.dice.pick(&[60, 350, 2_000, 7_400]);
+            self.time_passes(Duration::from_secs(seconds)).await;
+        }
+        for _ in 0..2 {
+            self.ask();
+            self.finish().await;
+            self.sweep();
+        }
+        for _ in 0..30 + self.dice.below(60) {
+            match self.dice.below(20) {
+                0..=6 => {
+                    for _ in 0..3 {
+                        self.turn_any().await;
+                    }
+                }
+                7 | 8 => self.pay_late(),
+                9 | 10 => self.tell_news(),
+                11 | 12 => drop(self.take(QueueName::Notifications)),
+                13 | 14 => self.decide(),
+                15 => self.give_back(),
+                16 => {
+                    self.bills_come().await;
+                    self.ask_about_bills();
+                }
+                17 => self.person_decides(),
+                18 => self.merchant_acts(),
+                _ => {
+                    let seconds = *self.dice.pick(&[1, 5, 12, 31, 61, 700]);
+                    self.time_passes(Duration::from_secs(seconds)).await;
+                    self.ask();
+                }
+            }
+        }
+    }
+
     async fn refund_tick(&mut self) {
         if self.restarts && self.dice.percent(2) {
             self.restart().await;
         }
-        match self.dice.below(16) {
+        match self.dice.below(20) {
             0..=6 => {
                 for _ in 0..3 {
                     self.turn_any().await;
@@ -86,6 +147,9 @@ impl History<'_> {
             }
             12 => self.ask(),
             13 | 14 => self.deliver(),
+            15 | 16 => self.refund_is_told_meanwhile().await,
+            17 => drop(self.take(QueueName::Notifications)),
+            18 => self.decide(),
             _ => drop(self.late()),
         }
     }
@@ -105,9 +169,17 @@ impl History<'_> {
         if self.restarts && self.dice.percent(1) {
             self.restart().await;
         }
-        match self.dice.below(107) {
+        match self.dice.below(113) {
             100..=104 => self.deliver(),
             105 => self.tend(),
+            106 | 107 => self.pay_late(),
+            108 => self.person_decides(),
+            109 => self.wallets.books().refund_ends(),
+            110 => {
+                self.bills_come().await;
+            }
+            111 => self.ask_about_bills(),
+            112 => self.decide(),
             0..=54 => self.turn_any().await,
             55..=64 => drop(self.take(QueueName::Orders)),
             65..=69 => drop(self.take(QueueName::Notifications)),

@@ -23,7 +23,7 @@ use prepay::{
     store::{Store, StoreFault},
 };
 
-use super::{dice::Dice, facts::Fact, late::Late, refunds::Back, shops::Heard};
+use super::{dice::Dice, facts::Fact, late::Late, notices::About, refunds::Back, shops::Heard};
 
 /// Both wallets, shared by gateways, payers and the judge.
 #[derive(Clone)]
@@ -45,6 +45,10 @@ pub struct Number {
     pub is_closed: bool,
     pub tickets: Vec<String>,
     pub payment: Option<PaidTrade>,
+    /// It was paid when it could not be paid any more.
+    pub is_paid_late: bool,
+    /// A person decided that its money is not the order's.
+    pub is_let_go: bool,
     pub created: u32,
 }
 
@@ -71,8 +75,10 @@ pub struct Books {
     codes: BTreeMap<String, Code>,
     /// On the way, with nobody waiting.
     pub late: Vec<Late>,
-    /// Payments and closings that the wallet wants to tell.
-    pub news: Vec<OutTradeNo>,
+    /// Payments, closings and refunds that the wallets want to tell.
+    pub news: Vec<About>,
+    /// Numbers are paid that were closed, or whose time is over.
+    pub is_late: bool,
     /// Refunds fare badly: their requests and answers are lost, refused, and copies of them arrive hours later.
     pub is_rough: bool,
     /// A process may make one call at a time to a wallet's account.
@@ -81,6 +87,8 @@ pub struct Books {
     pub short_until: Option<Timestamp>,
     /// Which actor is polled right now.
     pub actor: Option<usize>,
+    /// Whether nobody tells it again what it was told.
+    pub keeps_news: bool,
     /// What actors were told.
     pub heard: Vec<(usize, Fact)>,
     /// What merchants' servers heard, in that order.
@@ -116,10 +124,12 @@ impl Wallets {
             codes: BTreeMap::new(),
             late: Vec::new(),
             news: Vec::new(),
+            is_late: false,
             is_rough: false,
             is_tight: false,
             short_until: None,
             actor: None,
+            keeps_news: false,
             heard: Vec::new(),
             shops: Vec::new(),
             shops_away_until: None,
@@ -167,6 +177,11 @@ impl Number {
         !self.is_closed && self.payment.is_none() && now < self.expire_at
     }
 
+    /// Whether its money takes the place of another number's.
+    pub fn counts(&self, now: Timestamp) -> bool {
+        self.is_payable(now) || (self.payment.is_some() && !self.is_paid_late && !self.is_let_go)
+    }
+
     /// Alipay closes by itself at `time_expire`; WeChat goes on saying NOTPAY.
     pub fn closes_by_itself(&mut self, now: Timestamp) {
         if self.wallet == Wallet::Alipay && self.payment.is_none() && now >= self.expire_at {
@@ -190,8 +205,8 @@ impl Books {
         let fails = self.actor.is_some() && !self.is_calm && self.dice.below(1000) < self.store_fails;
         let fault = fails.then(|| if self.dice.percent(50) { StoreFault::NotDone } else { StoreFault::NotTold })?;
         self.say(|| format!("  the store fails: {fault:?}"));
-        // A command begins anew, and asks again what it was told. A notice keeps its news in hand.
-        if self.caller.is_some() {
+        // Whoever asked asks again what it was told. A notice keeps its news in hand.
+        if !self.keeps_news {
             self.failed();
         }
         self.count(match fault {
@@ -260,9 +275,17 @@ impl Books {
 
     /// Somebody pays, whoever was told what: with a coupon at times, and very seldom another amount.
     pub fn pay(&mut self, no: OutTradeNo, now: Timestamp) {
+        if self.numbers.get(&no).is_some_and(|number| number.is_payable(now)) {
+            self.take_payment(no, now);
+        }
+    }
+
+    /// A payment reaches its number, payable or not.
+    pub fn take_payment(&mut self, no: OutTradeNo, now: Timestamp) {
         let (odd, coupon) = (self.dice.percent(4), self.dice.percent(20));
         let tail = self.dice.roll();
-        let Some(number) = self.numbers.get_mut(&no).filter(|number| number.is_payable(now)) else { return };
+        let Some(number) = self.numbers.get_mut(&no) else { return };
+        number.is_paid_late = !number.is_payable(now);
         let fen = number.amount.get();
         let amount = if odd { Fen::new(fen + 1).unwrap() } else { number.amount };
         number.payment = Some(PaidTrade {
@@ -275,7 +298,9 @@ impl Books {
             paid_at: Timestamp::from_secs(now.secs()),
             foreign: None,
         });
-        self.news.push(no);
-        self.say(|| format!("{no} is paid{}", if odd { ", with another amount" } else { "" }));
+        let late = if number.is_paid_late { ", late" } else { "" };
+        self.count(if late.is_empty() { "payments" } else { "late payments" });
+        self.news.push(About::Trade(no));
+        self.say(|| format!("{no} is paid{late}{}", if odd { ", with another amount" } else { "" }));
     }
 }

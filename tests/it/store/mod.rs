@@ -136,7 +136,8 @@ on_every_database! {
         news_of_refunds_do_not_use_up_a_payments_tries,
         what_is_told_at_once_is_numbered_one_after_the_other,
         what_cannot_be_told_did_not_happen,
-        an_anomaly_is_kept_once_and_decided_once;
+        an_anomaly_is_kept_once_and_decided_once,
+        money_is_not_noted_as_given_back_while_a_part_of_it_is_free;
     registry:
         merchants_and_their_keys,
         accounts_and_mini_programs,

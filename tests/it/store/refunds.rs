@@ -244,6 +244,27 @@ pub async fn an_anomaly_is_kept_once_and_decided_once(place: Place) {
     assert_eq!(store.anomalies(order.id).await.unwrap()[0].handled, Handled::Person);
 }
 
+/// The refund by policy has what the merchant's own refund left, and that one fails before the policy has noted what it did.
+pub async fn money_is_not_noted_as_given_back_while_a_part_of_it_is_free(place: Place) {
+    let store = &place.store;
+    let order = paid(store).await;
+    let OrderEvent::PaymentConfirmed { attempt, mut payment } = payment(1) else { unreachable!() };
+    payment.trade_no = prepay::domain::id::TradeNo::parse("4299").unwrap();
+    let order = step(store, &order, OrderEvent::PaymentConfirmed { attempt, payment }).await;
+    let due = store.due_anomalies(0, 10).await.unwrap().remove(0);
+    let (part, rest) = (refund(&order, "R1", 1), refund(&order, "SYS-1", order.amount.get() - 1));
+    for refund in [&part, &rest] {
+        assert_eq!(store.insert_refund(refund).await.unwrap(), RefundInserted::New);
+    }
+    happen(store, &part, RefundEvent::GivenUp { why: "closed".into() }).await;
+    assert!(!store.note_given_back(&due, order.amount).await.unwrap(), "one fen of it is free");
+    assert_eq!(store.due_anomalies(0, 10).await.unwrap(), [due.clone()], "it stays due");
+    store.insert_refund(&refund(&order, "R2", 1)).await.unwrap();
+    assert!(store.note_given_back(&due, order.amount).await.unwrap());
+    assert!(!store.note_given_back(&due, order.amount).await.unwrap(), "noted already");
+    assert_eq!(store.anomalies(order.id).await.unwrap()[0].handled, Handled::Refunded);
+}
+
 /// "Not delivered" was told; that it arrived after all is other news, under a number that nobody has dropped as a repeat.
 pub async fn a_refunds_later_news_takes_the_place_of_the_earlier(place: Place) {
     let store = &place.store;

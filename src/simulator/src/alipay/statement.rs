@@ -229,7 +229,8 @@ mod tests {
     #[test]
     fn a_made_up_bill_has_all_its_rows() {
         let day_ms = Day::read("2026-02-28").unwrap().start_ms;
-        let bill = crate::bill::SyntheticBill { prefix: "M".to_owned(), rows: 1_000, refund_every: 10 };
+        let bill =
+            crate::bill::SyntheticBill { prefix: "M".to_owned(), suffix: String::new(), rows: 1_000, refund_every: 10 };
         let written = written(Rows::Synthetic { bill, day_ms });
         assert_eq!(written[1].1.lines().filter(|line| !line.starts_with('#')).count(), 1_001);
         assert!(written[1].1.contains("#退款合计：100笔"));

@@ -74,7 +74,7 @@ async fn an_address_is_good_for_thirty_seconds() {
     let (kind, _) = fetch(answered).await.unwrap();
     assert!(kind.starts_with("text/html"), "a page for people, with 200");
 
-    let bill = SyntheticBill { prefix: "M".into(), rows: 20_000, refund_every: 0 };
+    let bill = SyntheticBill { prefix: "M".into(), suffix: String::new(), rows: 20_000, refund_every: 0 };
     assert!(alipay.set_synthetic_bill(seller_id, "2026-02-28", bill));
     simulator.clock().set_offset_ms(0);
     let (_, made_up) = fetch(ask(&client, "2026-02-28").await).await.unwrap();

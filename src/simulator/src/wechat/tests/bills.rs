@@ -143,7 +143,7 @@ async fn a_bill_differs_from_what_happened_on_demand() {
     wechat.true_bills(mchid);
     assert_eq!(told(rows(&shop, &query).await).len(), 3);
 
-    let bill = SyntheticBill { prefix: "M".into(), rows: 20_000, refund_every: 4 };
+    let bill = SyntheticBill { prefix: "M".into(), suffix: String::new(), rows: 20_000, refund_every: 4 };
     assert!(wechat.set_synthetic_bill(mchid, "2026-02-28", bill.clone()));
     let asked = ask(&shop, "bill_date=2026-02-28").await;
     let file = shop.send(shop.call("GET", target(&asked), "")).await;
