@@ -40,7 +40,7 @@ struct Certificates {
     /// As given; a successor is kept beside the ones before it.
     given: AlipayPublicKeys,
     known: ArcSwap<Vec<AlipayCertificate>>,
-    /// When a certificate was last asked for. Held while one is: whoever needs the same one waits for it.
+    /// When one was asked for in vain. Held while one is asked for: whoever needs the same one waits for it.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -128,8 +128,8 @@ impl KeyRing {
         if verified { Ok(()) } else { Err(Unverified::Wrong) }
     }
 
-    /// Makes the certificate `sn` known: `download` fetches its PEM text, at most once a minute, and it is kept when it is a
-    /// successor of a pinned one. Errors: words for a log.
+    /// Makes the certificate `sn` known: `download` fetches its PEM text, and it is kept when it is a successor of a pinned one.
+    /// In vain it is done at most once a minute. Errors: words for a log.
     pub async fn learn<D>(&self, sn: &str, now: Timestamp, download: D) -> Result<(), String>
     where
         D: AsyncFnOnce() -> Result<String, String>,
@@ -157,6 +157,7 @@ impl KeyRing {
             next.remove(0);
         }
         certificates.known.store(Arc::new(next));
+        *asked = None;
         Ok(())
     }
 

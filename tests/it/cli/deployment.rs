@@ -14,7 +14,7 @@ use std::{
 use reqwest::StatusCode;
 use simulator::{
     Options, Simulator,
-    alipay::{AlipayApp, AppOptions},
+    alipay::{AlipayApp, AppOptions, Mode},
     wechat::{MerchantOptions, WechatApp, WechatMerchant},
 };
 use tempfile::TempDir;
@@ -131,6 +131,22 @@ impl Deployment {
         done.out
     }
 
+    /// Runs a command that must succeed as one who sits at a terminal sees it, control sequences included.
+    pub async fn on_terminal(&self, args: &[&str]) -> String {
+        let quoted = |word: &str| format!("'{}'", word.replace('\'', r"'\''"));
+        let line: Vec<String> = [env!("CARGO_BIN_EXE_prepay")].iter().chain(args).map(|word| quoted(word)).collect();
+        let mut command = self.command(&[]);
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--flush", "--command", &line.join(" "), "/dev/null"]);
+        terminal.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        terminal.env("TERM", "xterm").current_dir(self.folder.path()).stdin(Stdio::null());
+        command = terminal;
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{args:?}: {seen}");
+        seen
+    }
+
     /// Runs a command that must fail, and gives the one line that says why.
     pub async fn fails(&self, args: &[&str]) -> String {
         let done = self.run(args).await;
@@ -177,7 +193,7 @@ impl Deployment {
         let key = self.ok(&["merchant", "key", "add", "C1", "--hmac"]).await;
         let shop = Shop::new("C1", &field(&key, "key id"), &field(&key, "secret"));
         let (wechat, wechat_app) = self.enrol_wechat().await;
-        let alipay_app = self.enrol_alipay().await;
+        let alipay_app = self.enrol_alipay("C1", AppOptions::default()).await;
         Enrolled { shop, wechat, wechat_app, alipay_app }
     }
 
@@ -234,33 +250,36 @@ impl Deployment {
         (merchant, app)
     }
 
-    async fn enrol_alipay(&mut self) -> AlipayApp {
-        let app = self.sim.alipay().new_app(AppOptions::default());
-        self.secret_file("alipay_app_key.pem", &app.app_private_key_pem);
-        self.file("alipay_public.txt", &app.alipay_public_key);
+    /// An account and a mini-program at Alipay for a merchant, signed with keys or certificates.
+    pub async fn enrol_alipay(&mut self, customer_no: &str, options: AppOptions) -> AlipayApp {
+        let app = self.sim.alipay().new_app(options);
+        let named = |kind: &str| format!("{customer_no}-alipay-{kind}");
+        let key = named("app_key.pem");
+        self.secret_file(&key, &app.app_private_key_pem);
+        let public_side = match app.mode {
+            Mode::PublicKey => vec![("--alipay-public-key-file", "public.txt", app.alipay_public_key.as_str())],
+            Mode::Certificate => vec![
+                ("--app-cert-file", "app.crt", app.app_cert_pem.as_deref().unwrap()),
+                ("--alipay-cert-file", "alipay.crt", app.alipay_cert_pem.as_deref().unwrap()),
+                ("--root-cert-file", "root.crt", app.alipay_root_cert_pem.as_deref().unwrap()),
+            ],
+        };
         let gateway = format!("{}/gateway.do", self.sim.base_url());
-        let added = self
-            .ok(&[
-                "channel",
-                "add-alipay",
-                "C1",
-                "--app-id",
-                &app.app_id,
-                "--private-key-file",
-                "alipay_app_key.pem",
-                "--alipay-public-key-file",
-                "alipay_public.txt",
-                "--seller-id",
-                &app.seller_id,
-                "--gateway-url",
-                &gateway,
-            ])
-            .await;
+        let mut args: Vec<String> = ["channel", "add-alipay", customer_no, "--app-id", &app.app_id]
+            .into_iter()
+            .chain(["--private-key-file", &key, "--seller-id", &app.seller_id, "--gateway-url", &gateway])
+            .map(str::to_owned)
+            .collect();
+        for (option, kind, text) in public_side {
+            self.file(&named(kind), text);
+            args.extend([option.to_owned(), named(kind)]);
+        }
+        let added = self.ok(&args.iter().map(String::as_str).collect::<Vec<_>>()).await;
         let channel = field(&added, "channel account");
         self.ok(&[
             "mini-program",
             "add",
-            "C1",
+            customer_no,
             "--channel",
             &channel,
             "--app-id",

@@ -35,6 +35,10 @@ mod on_sqlite {
         let told = at.ok(&["reconcile", "--date", &date.to_string()]).await;
         assert!(told.contains("1 payments of 1999 fen") && told.contains("1 do not agree"), "{told}");
         assert!(told.contains("the wallet has no bill, and nothing happened"), "{told}");
+        let seen = at.on_terminal(&["reconcile", "--date", &date.to_string()]).await;
+        for step in ["1 wechat: fetching the bill", "comparing", " 1/4 ", "looking for what it lacks"] {
+            assert!(seen.contains(step), "{step:?} is not on the bar: {seen:?}");
+        }
         let days = at.ok(&["reconcile", "days"]).await;
         assert!(days.contains("matched") && days.contains("none"), "{days}");
         let list = at.ok(&["reconcile", "list"]).await;

@@ -57,7 +57,11 @@ impl History<'_> {
                     number.is_let_go = true;
                 }
             }
-            merchant::change(steps, id, OrderEvent::DisputeLetGo { attempt, note: "not ours".into() }).await;
+            merchant::change(steps.clone(), id, OrderEvent::DisputeLetGo { attempt, note: "not ours".into() }).await;
+            let order = steps.store.load_order(id).await.unwrap().unwrap();
+            if order.attempt(attempt).is_none_or(|attempt| !matches!(attempt.state, AttemptState::LetGo { .. })) {
+                wallets.books().broke(format!("the money of {number} was let go, and its row does not say so"));
+            }
         });
     }
 
