@@ -9,6 +9,7 @@ use crate::{
         attempt::{Attempt, AttemptState, NotTakeable},
         id::{AttemptNo, CustomerNo, OrderNo},
         order::{Order, OrderEvent, OrderState, Step},
+        refund::Refund,
     },
     store::{Commit, Committed},
 };
@@ -209,6 +210,7 @@ async fn show(desk: &Desk, order_no: OrderNo, customer: CustomerNo) -> anyhow::R
     let refunds = desk.store.refunds_of(order.id).await?;
     if !refunds.is_empty() {
         print::line("")?;
+        let left: Vec<_> = paid(&order).map(|no| (no, Refund::left_of(order.amount, no, &refunds))).collect();
         let rows = refunds.into_iter().map(|refund| {
             [
                 refund.created_at.rfc3339(),
@@ -220,8 +222,16 @@ async fn show(desk: &Desk, order_no: OrderNo, customer: CustomerNo) -> anyhow::R
             ]
         });
         print::table(["MADE", "REFUND_NO", "OUT_TRADE_NO", "FEN", "STATE", "BY"], &rows.collect::<Vec<_>>())?;
+        for (no, left) in left {
+            print::line(format_args!("left of {}: {left} fen", order.out_trade_no(no)))?;
+        }
     }
     Ok(())
+}
+
+fn paid(order: &Order) -> impl Iterator<Item = AttemptNo> {
+    let paid = |attempt: &&Attempt| matches!(attempt.state, AttemptState::Paid { .. });
+    order.attempts.iter().filter(paid).map(|attempt| attempt.no)
 }
 
 fn told(attempt: &Attempt) -> String {

@@ -68,8 +68,11 @@ pub struct MakeArgs {
     #[arg(long, value_name = "N", value_parser = names::attempt_no)]
     attempt: AttemptNo,
     /// So much of it, in fen; without it all that is left
-    #[arg(long, value_name = "FEN", value_parser = names::fen)]
+    #[arg(long, value_name = "FEN", value_parser = names::fen, requires = "left")]
     amount: Option<Fen>,
+    /// How much of it is left before, in fen, as `prepay order show` says: said twice, the command gives no part back twice
+    #[arg(long, value_name = "FEN")]
+    left: Option<i64>,
     /// What the payer reads in the wallet
     #[arg(long, value_name = "TEXT", value_parser = names::reason)]
     reason: String,
@@ -214,6 +217,11 @@ async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
     }
     let refunds = desk.store.refunds_of(order.id).await?;
     let left = Refund::left_of(order.amount, *no, &refunds);
+    if args.left.is_some_and(|thought| thought != left) {
+        let last = refunds.iter().rev().find(|row| row.attempt == *no);
+        let last = last.map(|row| format!("; the last refund is {}, {} fen", row.refund_no, row.amount.get()));
+        bail!("{left} fen of {number} are left{}", last.unwrap_or_default());
+    }
     let amount = match args.amount {
         Some(amount) if amount.get() <= left => amount,
         None if left > 0 => Fen::new(left)?,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Channel, StepError, Steps, refund};
+use super::{Channel, StepError, Steps, refund, registry::RegistryError};
 use crate::{
     domain::{id::AccountId, refund::RefundEvent, wallet::Wallet},
     gateway::{Notice, NoticeError, RawNotice, RefundNotice, Trade, TradeState, Verified},
@@ -50,6 +50,7 @@ impl Steps {
     async fn not_yet(&self, reason: String) -> Result<Noted, StepError> {
         match self.registry.reload().await {
             Ok(_) => Ok(Noted::NotYet(reason)),
+            Err(RegistryError::Store(error)) if error.is_passing() => Err(StepError::StoreUnavailable(error)),
             Err(error) => Err(StepError::NotYet(format!("{reason}, and channel accounts cannot be read: {error}"))),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{StepError, Steps, budget::Permit, registry::Channel};
+use super::{Change, StepError, Steps, budget::Permit, registry::Channel};
 use crate::{
     domain::{
         attempt::{Attempt, AttemptState, Dispute, Mismatch, Payment, Retirement, Ticket},
@@ -164,8 +164,24 @@ impl Steps {
             // Closing may have moved the order itself.
             return self.record(order_id, || vec![OrderEvent::Asked { attempt: no }], None).await.map(drop);
         }
-        // Stale is fine: whoever moved the order set the next question, or there is none left to ask.
-        self.change(&order, [OrderEvent::Asked { attempt: no }], None).await.map(drop)
+        self.ask_next_in_time(order, no).await
+    }
+
+    /// Puts the next question on the timetable, unless whoever moved the order meanwhile did.
+    async fn ask_next_in_time(&self, mut order: Order, no: AttemptNo) -> Result<(), StepError> {
+        const ROUNDS: usize = 5;
+        let place = |order: &Order| order.attempt(no).map(|attempt| (attempt.queries, attempt.next_query_at));
+        let seen = place(&order);
+        for _ in 0..ROUNDS {
+            if let Change::Done(_) = self.change(&order, [OrderEvent::Asked { attempt: no }], None).await? {
+                return Ok(());
+            }
+            match self.order(order.id).await? {
+                Some(fresh) if place(&fresh) == seen => order = fresh,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Statement,
-    sea_query::{Expr, ExprTrait},
+    sea_query::{Expr, ExprTrait, Query},
 };
 
 use super::{
@@ -74,8 +74,8 @@ impl Store {
         self.insert_with(new, None).await
     }
 
-    /// As [`Store::insert_refund`], for a refund that a person makes of this payment: its anomalies are noted as refunded in the
-    /// same transaction.
+    /// As [`Store::insert_refund`], for a refund that a person makes of this payment: once all of it is set aside, its anomalies
+    /// are noted as refunded in the same transaction.
     pub async fn insert_refund_by_hand(&self, new: &Refund, payment: &TradeNo) -> Result<RefundInserted, StoreError> {
         self.insert_with(new, Some(self.refunded_by_hand(new, payment))).await
     }
@@ -225,7 +225,7 @@ impl Store {
         }
     }
 
-    /// Of a payment's anomalies those that were decided to stay, or left to a person. One about another payment of the same
+    /// Of a payment of which all is set aside: its anomalies that were decided to stay, or left to a person. One about another payment of the same
     /// number is not given back by this refund.
     fn refunded_by_hand(&self, new: &Refund, payment: &TradeNo) -> Statement {
         use anomalies::Column;
@@ -237,7 +237,16 @@ impl Store {
             .filter(Column::AttemptNo.eq(i32::from(new.attempt.get())))
             .filter(Column::Detail.is_in([AnomalyKind::of_payment(payment), AnomalyKind::of_payment_let_go(payment)]))
             // A closed number's was kept because the anomaly beside it counts.
-            .filter(unexpected(&[Handled::Kept, Handled::Person], &[Handled::Person]));
+            .filter(unexpected(&[Handled::Kept, Handled::Person], &[Handled::Person]))
+            // With a part of it free it is not given back; this runs behind the part that was set aside.
+            .filter(Expr::exists(
+                Query::select()
+                    .expr(Expr::value(1))
+                    .from(attempts::Entity)
+                    .cond_where(self::payment(new.order, new.attempt))
+                    .and_where(Expr::col(attempts::Column::RefundReservedFen).gte(new.total.get()))
+                    .take(),
+            ));
         self.build(&update.into_query())
     }
 

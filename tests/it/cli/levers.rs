@@ -194,34 +194,48 @@ mod on_sqlite {
                 [&["refund", "make", no, "--customer", "C1", "--reason", "重复支付", "--attempt"][..], more].concat();
             desk.at.run(&args).await
         };
+        let handled = async |order: &Order| {
+            let rows = desk.store.anomalies(order.id).await.unwrap();
+            rows.iter().map(|row| row.handled).collect::<Vec<_>>()
+        };
         let order = desk.paid_twice().await;
         assert!(make(&order, &["1"]).await.err.contains("policy decides"));
         desk.decide_anomalies(&order, Handled::Kept).await;
         let number = order.out_trade_no(attempt(1).no);
-        for (amount, n) in [(Some("500"), 2), (None, 3)] {
-            let more: Vec<&str> =
-                ["1"].into_iter().chain(amount.into_iter().flat_map(|fen| ["--amount", fen])).collect();
-            let done = make(&order, &more).await;
+        assert_eq!(make(&order, &["1", "--amount", "500"]).await.code, 2, "--left is to be given with it");
+        for (n, more) in [(2, &["1", "--amount", "500", "--left", "1999"][..]), (3, &["1"])] {
+            let done = make(&order, more).await;
             assert!(done.code == 0 && done.out.contains(&format!("refund: SYS-{number}-{n}\n")), "{done:?}");
+            if n == 2 {
+                let again = make(&order, more).await;
+                let says = format!("1499 fen of {number} are left; the last refund is SYS-{number}-2, 500 fen");
+                assert!(again.code == 1 && again.err.contains(&says), "said twice, it is made once: {again:?}");
+                let shown = desk.at.ok(&["order", "show", order.order_no.as_str(), "--customer", "C1"]).await;
+                assert!(shown.contains(&format!("left of {number}: 1499 fen")), "{shown}");
+                assert_eq!(handled(&order).await, [Handled::Kept, Handled::Kept], "a part of it stays");
+            }
         }
         assert!(make(&order, &["1"]).await.err.contains("0 fen of"));
         let refunds = desk.store.refunds_of(order.id).await.unwrap();
         let made: Vec<_> = refunds.iter().map(|row| (row.amount.get(), row.initiator, row.attempt)).collect();
         assert_eq!(made, [500, 1499].map(|fen| (fen, Initiator::System, attempt(1).no)));
-        let handled: Vec<_> = desk.store.anomalies(order.id).await.unwrap().iter().map(|row| row.handled).collect();
-        assert_eq!(handled, [Handled::Kept, Handled::Refunded], "the closed number's, the second payment's");
+        assert_eq!(
+            handled(&order).await,
+            [Handled::Kept, Handled::Refunded],
+            "the closed number's, the second payment's"
+        );
 
         // One that did not reach the payer keeps its part; what is left beside it may go.
         let order = desk.paid().await;
         let undelivered = RefundEvent::Undelivered { wallet_refund_no: None };
         desk.refund(&order, "R1", 1500, &[sent(), undelivered]).await;
-        let done = make(&order, &["1", "--amount", "500"]).await;
+        let done = make(&order, &["1", "--amount", "500", "--left", "499"]).await;
         assert!(done.code == 1 && done.err.contains("would pay twice"), "{done:?}");
-        assert_eq!(make(&order, &["1", "--amount", "499"]).await.code, 0);
+        assert_eq!(make(&order, &["1", "--amount", "499", "--left", "499"]).await.code, 0);
 
         let order = desk.open_order().await;
         assert!(make(&order, &["1"]).await.err.contains("is sent: only what is paid is given back"));
-        assert_eq!(make(&order, &["1", "--amount", "0"]).await.code, 2);
+        assert_eq!(make(&order, &["1", "--amount", "0", "--left", "0"]).await.code, 2);
         desk.close().await;
     }
 }

@@ -14,7 +14,7 @@ use prepay::{
     clock::Clock,
     domain::{
         command::{IdentifyId, Identity, PrepayCommand},
-        id::{CommandId, OrderId},
+        id::{AttemptNo, CommandId, OrderId},
         outcome::Outcome,
         wallet::Wallet,
     },
@@ -77,15 +77,7 @@ async fn a_command_tried_again_does_not_forget_that_a_wallet_was_called() {
         (is_sent && !once.swap(true, Ordering::SeqCst)).then_some(StoreFault::NotDone)
     }));
     let steps = deployment.steps(&wallets, store).await;
-    let command = PrepayCommand {
-        id: CommandId::fresh(),
-        order: id,
-        merchant: deployment.merchant,
-        wallet: Wallet::WechatPay,
-        generation: 0,
-        identity: Identity::IdentifyId(IdentifyId(payer_id(Wallet::WechatPay, 1))),
-        not_after: BEGINS.plus(Duration::from_secs(8)),
-    };
+    let command = command(&deployment, id);
     let broker = Arc::new(EmbeddedBroker::new(EmbeddedSettings::default()));
     let mut orders = broker.consume(QueueName::Orders, 1).await;
     let published = broker.publish(&Envelope::prepay(command.clone()), Duration::from_secs(1)).await;
@@ -101,6 +93,48 @@ async fn a_command_tried_again_does_not_forget_that_a_wallet_was_called() {
     assert_eq!(deployment.store.outcome(command.id).await.unwrap(), Some(Outcome::Processing));
 }
 
+/// A phone, or its merchant, moves the order while its wallet is asked: whoever moved it set no next question.
+#[tokio::test]
+async fn a_question_beside_another_change_sets_the_next_one() {
+    let deployment = Deployment::new("beside").await;
+    let wallets = Wallets::new(Dice::seeded(1), Clock::manual(BEGINS), false);
+    wallets.books().is_calm = true;
+    let steps = deployment.steps(&wallets, deployment.store.clone()).await;
+    let id = OrderId::from_bytes([9; 16]);
+    deployment.store.insert_order(&merchant::order(&deployment, id, BEGINS, 1800)).await.unwrap();
+    let command = command(&deployment, id);
+    let broker = Arc::new(EmbeddedBroker::new(EmbeddedSettings::default()));
+    let mut orders = broker.consume(QueueName::Orders, 1).await;
+    assert_eq!(broker.publish(&Envelope::prepay(command), Duration::from_secs(1)).await, Published::Kept);
+    let worker = Worker::new(steps.clone(), broker, WorkerSettings::default(), CancellationToken::new());
+    until_told(worker.handle(QueueName::Orders, orders.recv().await.unwrap())).await;
+    let order = || async { deployment.store.load_order(id).await.unwrap().unwrap() };
+
+    wallets.clock.advance(Duration::from_secs(5));
+    wallets.books().is_awaited = false;
+    let mut asking = std::pin::pin!(steps.question(id, AttemptNo::FIRST));
+    while !wallets.books().is_awaited {
+        assert!(polled(asking.as_mut()).await, "it ended before the wallet was asked");
+    }
+    merchant::revoke(steps.clone(), id).await;
+    while polled(asking.as_mut()).await {}
+    let attempt = order().await.attempt(AttemptNo::FIRST).unwrap().clone();
+    assert_eq!(attempt.queries, 1);
+    assert_eq!(attempt.next_query_at, Some(wallets.clock.now().plus(Duration::from_secs(10))));
+}
+
+fn command(deployment: &Deployment, order: OrderId) -> PrepayCommand {
+    PrepayCommand {
+        id: CommandId::fresh(),
+        order,
+        merchant: deployment.merchant,
+        wallet: Wallet::WechatPay,
+        generation: 0,
+        identity: Identity::IdentifyId(IdentifyId(payer_id(Wallet::WechatPay, 1))),
+        not_after: BEGINS.plus(Duration::from_secs(8)),
+    }
+}
+
 /// A pause of the model ends at its next poll, and nobody wakes it here.
 async fn until_told(telling: impl Future<Output = ()>) {
     let mut telling = std::pin::pin!(telling);
@@ -108,7 +142,7 @@ async fn until_told(telling: impl Future<Output = ()>) {
 }
 
 /// One poll, then everybody else's turn. False: it is over.
-async fn polled(mut step: Pin<&mut impl Future<Output = ()>>) -> bool {
+async fn polled<T>(mut step: Pin<&mut impl Future<Output = T>>) -> bool {
     let is_pending = std::future::poll_fn(|context| Poll::Ready(step.as_mut().poll(context).is_pending())).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     is_pending

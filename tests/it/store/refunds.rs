@@ -396,12 +396,17 @@ pub async fn a_refund_by_hand_notes_the_anomalies_of_its_payment(place: Place) {
             ))
             .await;
         let handled = async || store.anomalies(id).await.unwrap()[0].handled;
-        let new = Refund { initiator: Initiator::System, ..refund(&order, &format!("R{n}"), 1) };
-        assert_eq!(store.insert_refund_by_hand(&new, &paid.trade_no).await.unwrap(), RefundInserted::New);
+        let by_hand = |name: &str, fen| Refund { initiator: Initiator::System, ..refund(&order, name, fen) };
+        let (part, rest) = (by_hand(&format!("P{n}"), 1), by_hand(&format!("R{n}"), order.amount.get() - 1));
+        assert_eq!(store.insert_refund_by_hand(&part, &paid.trade_no).await.unwrap(), RefundInserted::New);
+        assert_eq!(handled().await.as_str(), before, "a part of it is not all of it");
+        assert_eq!(store.insert_refund_by_hand(&rest, &paid.trade_no).await.unwrap(), RefundInserted::New);
         assert_eq!(handled().await, made, "{kind} {detail}");
-        let row = happen(store, &new, sent()).await;
-        happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
-        assert_eq!(handled().await, failed, "{kind} {detail}");
+        for refund in [&rest, &part] {
+            let row = happen(store, refund, sent()).await;
+            happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
+            assert_eq!(handled().await, failed, "{kind} {detail}");
+        }
     }
     // Nothing is noted of a refund that was not made.
     place.sql("UPDATE anomalies SET kind = 'second_payment', handled = 'kept'").await;
