@@ -48,6 +48,14 @@ enum Breaker {
 /// The in-flight count and breaker of one channel account.
 #[derive(Debug)]
 pub struct Budget {
+    /// Of what is in flight, how many calls are this budget's.
+    own: AtomicU32,
+    whole: Arc<Whole>,
+}
+
+/// What budgets beside each other have in common.
+#[derive(Debug)]
+struct Whole {
     settings: BudgetSettings,
     in_flight: AtomicU32,
     breaker: Mutex<Breaker>,
@@ -63,20 +71,32 @@ pub struct Permit {
 
 impl Budget {
     pub fn new(settings: BudgetSettings) -> Arc<Self> {
-        Arc::new(Self { settings, in_flight: AtomicU32::new(0), breaker: Mutex::new(Breaker::Closed { failures: 0 }) })
+        let breaker = Mutex::new(Breaker::Closed { failures: 0 });
+        Self::of(Arc::new(Whole { settings, in_flight: AtomicU32::new(0), breaker }))
+    }
+
+    /// Another one of the same places and the same breaker, whose own calls are counted apart.
+    pub fn beside(&self) -> Arc<Self> {
+        Self::of(self.whole.clone())
+    }
+
+    fn of(whole: Arc<Whole>) -> Arc<Self> {
+        Arc::new(Self { own: AtomicU32::new(0), whole })
     }
 
     /// Errors: [`NoRoom`].
     pub fn admit(self: &Arc<Self>, now: Timestamp) -> Result<Permit, NoRoom> {
-        let taken = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
-            (held < self.settings.in_flight_max).then_some(held + 1)
+        let Whole { settings, in_flight, .. } = &*self.whole;
+        let taken = in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
+            (held < settings.in_flight_max).then_some(held + 1)
         });
         if taken.is_err() {
             return Err(NoRoom { retry_in: Duration::from_secs(1) });
         }
+        self.own.fetch_add(1, Ordering::AcqRel);
         // From here on the permit's drop gives the place back.
         let permit = Permit { budget: self.clone(), probes: AtomicBool::new(false) };
-        let mut breaker = self.breaker();
+        let mut breaker = self.whole.breaker();
         match *breaker {
             Breaker::Closed { .. } => {}
             Breaker::Open { until } if until > now => return Err(NoRoom { retry_in: until.since(now) }),
@@ -84,23 +104,28 @@ impl Budget {
                 *breaker = Breaker::HalfOpen;
                 permit.probes.store(true, Ordering::Release);
             }
-            Breaker::HalfOpen => return Err(NoRoom { retry_in: self.settings.open_for }),
+            Breaker::HalfOpen => return Err(NoRoom { retry_in: settings.open_for }),
         }
         drop(breaker);
         Ok(permit)
     }
 
-    /// How many calls would be let in now, of `at_most` in flight; `None`: the wallet is left alone for a while.
+    /// How many calls would be let in now, of `at_most` of its own in flight; `None`: the wallet is left alone for a while.
+    ///
+    /// A place is left to what stands beside it, where there is more than one.
     pub fn room(&self, at_most: u32, now: Timestamp) -> Option<u32> {
-        let held = self.in_flight.load(Ordering::Acquire);
-        let room = self.settings.in_flight_max.min(at_most).saturating_sub(held);
-        match *self.breaker() {
+        let most = self.whole.settings.in_flight_max;
+        let own = at_most.min(most.saturating_sub(1).max(1)).saturating_sub(self.own.load(Ordering::Acquire));
+        let room = own.min(most.saturating_sub(self.whole.in_flight.load(Ordering::Acquire)));
+        match *self.whole.breaker() {
             Breaker::Closed { .. } => Some(room),
             Breaker::Open { until } if until <= now => Some(room.min(1)),
             Breaker::Open { .. } | Breaker::HalfOpen => None,
         }
     }
+}
 
+impl Whole {
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,17 +160,19 @@ impl Permit {
 
     fn set(&self, next: impl FnOnce(Breaker, &BudgetSettings) -> Breaker) {
         self.probes.store(false, Ordering::Release);
-        let mut breaker = self.budget.breaker();
-        *breaker = next(*breaker, &self.budget.settings);
+        let whole = &self.budget.whole;
+        let mut breaker = whole.breaker();
+        *breaker = next(*breaker, &whole.settings);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.probes.load(Ordering::Acquire) {
-            *self.budget.breaker() = Breaker::Open { until: Timestamp::from_ms(0) };
+            *self.budget.whole.breaker() = Breaker::Open { until: Timestamp::from_ms(0) };
         }
-        self.budget.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.budget.own.fetch_sub(1, Ordering::AcqRel);
+        self.budget.whole.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -163,6 +190,25 @@ mod tests {
         drop(held);
         assert_eq!(budget.room(8, now), Some(1));
         assert!(budget.admit(now).is_ok());
+    }
+
+    #[test]
+    fn budgets_beside_each_other_have_shares_of_their_own_in_the_same_places() {
+        let now = Timestamp::from_secs(1000);
+        let settings = BudgetSettings { in_flight_max: 8, failures_to_open: 1, ..BudgetSettings::default() };
+        let questions = Budget::new(settings);
+        let refunds = questions.beside();
+        let mut asked: Vec<_> = (0..4).map(|_| questions.admit(now).unwrap()).collect();
+        assert_eq!(refunds.room(4, now), Some(4), "as many questions as a share of refunds take none of it");
+        assert_eq!(questions.room(16, now), Some(3), "a place is left");
+        asked.extend((0..3).map(|_| questions.admit(now).unwrap()));
+        assert_eq!((questions.room(16, now), refunds.room(4, now)), (Some(0), Some(1)));
+        let refund = refunds.admit(now).unwrap();
+        assert!(questions.admit(now).is_err() && refunds.admit(now).is_err(), "no more than eight in all");
+        drop(asked);
+        assert_eq!((questions.room(16, now), refunds.room(4, now)), (Some(7), Some(3)));
+        refund.silent(now);
+        assert_eq!((questions.room(16, now), refunds.room(4, now)), (None, None), "one wallet is silent to both");
     }
 
     #[test]

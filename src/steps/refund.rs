@@ -64,7 +64,7 @@ impl Steps {
                 return Err(StepError::NotYet(format!("channel account {}: {reason}", refund.account)));
             }
         };
-        let permit = match channel.questions.admit(now) {
+        let permit = match channel.refunds.admit(now) {
             Ok(permit) => permit,
             Err(no_room) => {
                 let until = now.plus(no_room.retry_in.max(POSTPONED_AT_LEAST));

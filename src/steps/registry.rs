@@ -44,6 +44,8 @@ pub struct Channel {
     pub logins: Arc<Budget>,
     /// The scheduler's questions: a flood of orders cannot starve them.
     pub questions: Arc<Budget>,
+    /// Beside the questions: a flood of these leaves refunds a share of their own.
+    pub refunds: Arc<Budget>,
     gateway: Result<Arc<dyn Gateway>, String>,
     programs: Vec<(MiniProgramId, i64)>,
 }
@@ -187,12 +189,15 @@ impl Registry {
         let budget = |of: fn(&Channel) -> &Arc<Budget>| {
             known.map_or_else(|| Budget::new(self.budget.clone()), |channel| of(channel).clone())
         };
+        let questions = budget(|channel| &channel.questions);
+        let refunds = known.map_or_else(|| questions.beside(), |channel| channel.refunds.clone());
         Arc::new(Channel {
             account: row.account.clone(),
             version: row.version,
             payments: budget(|channel| &channel.payments),
             logins: budget(|channel| &channel.logins),
-            questions: budget(|channel| &channel.questions),
+            questions,
+            refunds,
             gateway,
             programs: versions,
         })

@@ -1,8 +1,8 @@
 //! Which accounts' questions and refunds are worked on next: whoever was served longest ago, as far as its wallet has room.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::Steps;
+use super::{Channel, Steps, budget::Budget};
 use crate::{
     domain::{
         id::{AccountId, AttemptNo, OrderId, RefundId},
@@ -24,7 +24,7 @@ pub struct Turns {
 pub struct LeaseTerms {
     /// Of all accounts.
     pub limit: usize,
-    /// Under way at once for one account in this process, so that a wallet that hangs does not hold every place.
+    /// Under way at once for one account in this process and lane, so that a wallet that hangs does not hold every place.
     pub per_account: u32,
     pub lease_for: Duration,
 }
@@ -40,7 +40,7 @@ impl Steps {
         let now = self.now();
         let due = self.store.due_accounts(&Lane::QUESTIONS, now).await?;
         tell_age(&due, now);
-        let shares = self.shares(due, turns, terms, now);
+        let shares = self.shares(due, turns, terms, now, |channel| &channel.questions);
         let leased = self.store.lease_due_questions(&shares, terms.limit, now, terms.lease_for, pace).await?;
         turns.note(&leased);
         Ok(leased)
@@ -50,7 +50,7 @@ impl Steps {
     pub async fn lease_refunds(&self, turns: &mut Turns, terms: LeaseTerms) -> Result<Leased<RefundId>, StoreError> {
         let now = self.now();
         let due = self.store.due_accounts(&Lane::REFUNDS, now).await?;
-        let shares = self.shares(due, turns, terms, now);
+        let shares = self.shares(due, turns, terms, now, |channel| &channel.refunds);
         let leased = self.store.lease_due_refunds(&shares, terms.limit, now, terms.lease_for).await?;
         turns.note(&leased);
         Ok(leased)
@@ -58,12 +58,19 @@ impl Steps {
 
     /// The accounts in the order of their turns. One whose wallet is left alone, or that is not known here yet, is passed: what is
     /// due for it stays due, for another process or a later look.
-    fn shares(&self, due: Vec<DueAccount>, turns: &Turns, terms: LeaseTerms, now: Timestamp) -> Vec<Share> {
+    fn shares(
+        &self,
+        due: Vec<DueAccount>,
+        turns: &Turns,
+        terms: LeaseTerms,
+        now: Timestamp,
+        budget: fn(&Channel) -> &Arc<Budget>,
+    ) -> Vec<Share> {
         let mut shares: Vec<Share> = due
             .into_iter()
             .filter_map(|due| {
                 let channel = self.registry.channel(due.account)?;
-                let room = channel.questions.room(terms.per_account, now)?;
+                let room = budget(&channel).room(terms.per_account, now)?;
                 Some(Share { due, room })
             })
             .collect();
