@@ -130,6 +130,8 @@ struct Line {
     number: String,
     known: bool,
     free: u32,
+    /// Accounts that are called under it: no more of them than can be picked, the others' places are for other numbers.
+    queues: u32,
     picked: u32,
 }
 
@@ -312,10 +314,16 @@ fn queued(shares: &[Share], now: Timestamp, pace: Option<Pace>) -> (Vec<Queue>, 
                 number: due.number.clone(),
                 known: due.free_at_us.is_some(),
                 free,
+                queues: 0,
                 picked: 0,
             });
             lines.len() - 1
         });
+        if lines[line].queues == free {
+            held = true;
+            continue;
+        }
+        lines[line].queues += 1;
         queues.push(Queue { account: due.account, line, room: (*room).min(free), keys: VecDeque::new() });
     }
     (queues, lines, held)

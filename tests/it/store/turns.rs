@@ -142,6 +142,24 @@ pub async fn accounts_under_one_number_take_turns(place: Place) {
     assert_eq!((of(&leased, crowded), of(&leased, quiet)), (3, 1));
 }
 
+pub async fn a_number_of_many_accounts_keeps_no_other_waiting(place: Place) {
+    let store = &place.store;
+    for _ in 0..70 {
+        due(&place, account(store, "1230000109").await, 1, secs(0)).await;
+    }
+    let other = account(store, "1900000110").await;
+    due(&place, other, 1, secs(60)).await;
+    let slow = pace(16);
+    let leased = lease_at(store, secs(60), 32, slow).await;
+    assert_eq!(
+        (leased.taken.len(), of(&leased, other), leased.held),
+        (5, 1, true),
+        "four of the first number are free"
+    );
+    let leased = lease_at(store, secs(61), 32, slow).await;
+    assert_eq!((leased.taken.len(), leased.held), (4, true), "the next four");
+}
+
 pub async fn a_waiting_pages_question_goes_first(place: Place) {
     let store = &place.store;
     enrolled(store).await;
