@@ -5,6 +5,7 @@
 
 mod ask;
 mod deliver;
+mod lane;
 mod reconcile;
 mod refresh;
 mod refund;

@@ -24,6 +24,8 @@ pub struct Turns {
 pub struct LeaseTerms {
     /// Of all accounts.
     pub limit: usize,
+    /// Of one wallet's accounts together, in the order of [`Wallet::ALL`].
+    pub wallet_rooms: [u32; Wallet::ALL.len()],
     /// Under way at once for one account in this process and lane, so that a wallet that hangs does not hold every place.
     pub per_account: u32,
     pub lease_for: Duration,
@@ -71,7 +73,8 @@ impl Steps {
             .filter_map(|due| {
                 let channel = self.registry.channel(due.account)?;
                 let room = budget(&channel).room(terms.per_account, now)?;
-                Some(Share { due, room })
+                let wallet_room = terms.wallet_rooms[due.wallet as usize];
+                Some(Share { due, room, wallet_room })
             })
             .collect();
         shares.sort_by_key(|share| turns.served.get(&share.due.account).copied());

@@ -100,6 +100,8 @@ pub struct DueAccount {
 pub struct Share {
     pub due: DueAccount,
     pub room: u32,
+    /// What all accounts of its wallet may be given together.
+    pub wallet_room: u32,
 }
 
 /// What was leased.
@@ -124,15 +126,35 @@ struct Queue {
     keys: VecDeque<Key>,
 }
 
+/// What a wallet may be given of a lease.
+struct Bound {
+    wallet: Wallet,
+    room: u32,
+    /// Its accounts: no more of them than can be picked.
+    queues: u32,
+    picked: u32,
+}
+
 /// A number's place in a lease.
 struct Line {
     wallet: Wallet,
+    /// The wallet's.
+    bound: usize,
     number: String,
     known: bool,
     free: u32,
     /// Accounts that are called under it: no more of them than can be picked, the others' places are for other numbers.
     queues: u32,
     picked: u32,
+}
+
+/// All who have a place in a lease.
+struct Places {
+    queues: Vec<Queue>,
+    lines: Vec<Line>,
+    bounds: Vec<Bound>,
+    /// Others may have one soon.
+    held: bool,
 }
 
 impl Store {
@@ -161,7 +183,7 @@ impl Store {
     /// Takes up to `limit` questions of these accounts, the earlier named ones first; nobody else gets them for `lease_for`.
     ///
     /// One of each account, then the second of each, and so on: a waiting page's first, then the oldest, and never more than
-    /// the account's room and its number's pace. What is over stays due, untouched. Statements: a look, one for the pace of each
+    /// the account's room, its wallet's and its number's pace. What is over stays due, untouched. Statements: a look, one for the pace of each
     /// number, UPDATE with a token; one more where another scheduler was first. A lease ends with the commit that schedules the
     /// next question or settles the attempt, or with its time.
     pub async fn lease_due_questions(
@@ -202,11 +224,11 @@ impl Store {
         lease_for: Duration,
         pace: Option<Pace>,
     ) -> Result<Leased<Key>, StoreError> {
-        let (mut queues, mut lines, mut held) = queued(shares, now, pace);
+        let Places { mut queues, mut lines, mut bounds, mut held } = queued(shares, now, pace);
         self.fill(lane, &mut queues, limit, now).await?;
         let full = |queue: &Queue| queue.keys.len() >= usize::try_from(queue.room).unwrap_or(limit).min(limit);
         held |= queues.iter().any(full);
-        let mut picked = take_in_turn(&mut queues, &mut lines, limit);
+        let mut picked = take_in_turn(&mut queues, &mut lines, &mut bounds, limit);
         held |= queues.iter().any(|queue| !queue.keys.is_empty());
         if let Some(pace) = pace {
             for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.picked > 0) {
@@ -298,19 +320,24 @@ impl Store {
     }
 }
 
-/// The accounts that may be given something now, the numbers they are called under, and whether others may be soon.
-fn queued(shares: &[Share], now: Timestamp, pace: Option<Pace>) -> (Vec<Queue>, Vec<Line>, bool) {
-    let (mut queues, mut lines, mut held) = (Vec::new(), Vec::<Line>::new(), false);
+/// The accounts that may be given something now, the numbers they are called under and those numbers' wallets.
+fn queued(shares: &[Share], now: Timestamp, pace: Option<Pace>) -> Places {
+    let (mut queues, mut lines, mut bounds, mut held) = (Vec::new(), Vec::<Line>::new(), Vec::<Bound>::new(), false);
     let mut known: HashMap<(Wallet, &str), usize> = HashMap::new();
-    for Share { due, room } in shares {
-        let free = pace.map_or(u32::MAX, |pace| pace.free(due.free_at_us, now));
-        if free == 0 || *room == 0 || queues.len() == ACCOUNTS_AT_ONCE {
+    for Share { due, room, wallet_room } in shares {
+        let bound = bounds.iter().position(|bound| bound.wallet == due.wallet).unwrap_or_else(|| {
+            bounds.push(Bound { wallet: due.wallet, room: *wallet_room, queues: 0, picked: 0 });
+            bounds.len() - 1
+        });
+        let free = pace.map_or(u32::MAX, |pace| pace.free(due.free_at_us, now)).min(bounds[bound].room);
+        if free == 0 || *room == 0 || bounds[bound].queues == bounds[bound].room || queues.len() == ACCOUNTS_AT_ONCE {
             held = true;
             continue;
         }
         let line = *known.entry((due.wallet, due.number.as_str())).or_insert_with(|| {
             lines.push(Line {
                 wallet: due.wallet,
+                bound,
                 number: due.number.clone(),
                 known: due.free_at_us.is_some(),
                 free,
@@ -324,24 +351,27 @@ fn queued(shares: &[Share], now: Timestamp, pace: Option<Pace>) -> (Vec<Queue>, 
             continue;
         }
         lines[line].queues += 1;
+        bounds[bound].queues += 1;
         queues.push(Queue { account: due.account, line, room: (*room).min(free), keys: VecDeque::new() });
     }
-    (queues, lines, held)
+    Places { queues, lines, bounds, held }
 }
 
 /// The first of every queue, the second of every queue, and so on.
-fn take_in_turn(queues: &mut [Queue], lines: &mut [Line], limit: usize) -> Vec<(usize, Key)> {
+fn take_in_turn(queues: &mut [Queue], lines: &mut [Line], bounds: &mut [Bound], limit: usize) -> Vec<(usize, Key)> {
     let mut picked = Vec::new();
     loop {
         let before = picked.len();
         for (at, queue) in queues.iter_mut().enumerate() {
             let line = &mut lines[queue.line];
-            if picked.len() == limit || queue.room == 0 || line.picked == line.free {
+            let bound = &mut bounds[line.bound];
+            if picked.len() == limit || queue.room == 0 || line.picked == line.free || bound.picked == bound.room {
                 continue;
             }
             if let Some(key) = queue.keys.pop_front() {
                 queue.room -= 1;
                 line.picked += 1;
+                bound.picked += 1;
                 picked.push((at, key));
             }
         }

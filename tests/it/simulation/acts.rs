@@ -28,7 +28,8 @@ use super::{
 };
 
 const PAYERS: usize = 3;
-const TERMS: LeaseTerms = LeaseTerms { limit: 2, per_account: 2, lease_for: Duration::from_secs(30) };
+const TERMS: LeaseTerms =
+    LeaseTerms { limit: 2, wallet_rooms: [2, 2], per_account: 2, lease_for: Duration::from_secs(30) };
 
 impl History<'_> {
     pub async fn new_order(&mut self) {

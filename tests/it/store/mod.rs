@@ -117,6 +117,7 @@ on_every_database! {
         schedulers_together_keep_a_numbers_pace,
         accounts_under_one_number_take_turns,
         a_number_of_many_accounts_keeps_no_other_waiting,
+        a_wallets_accounts_together_leave_the_other_wallet_places,
         a_waiting_pages_question_goes_first,
         what_has_no_room_is_left_alone;
     refunds:

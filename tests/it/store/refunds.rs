@@ -195,7 +195,7 @@ pub async fn a_due_refund_is_leased_once(place: Place) {
 
 async fn lease(store: &Store, now: Timestamp, limit: usize) -> Vec<RefundId> {
     let due = store.due_accounts(&Lane::REFUNDS, now).await.unwrap();
-    let shares: Vec<_> = due.into_iter().map(|due| Share { due, room: 8 }).collect();
+    let shares: Vec<_> = due.into_iter().map(|due| Share { due, room: 8, wallet_room: 8 }).collect();
     let leased = store.lease_due_refunds(&shares, limit, now, Duration::from_secs(30)).await.unwrap();
     leased.taken.into_iter().map(|(_, refund)| refund).collect()
 }

@@ -8,7 +8,7 @@ use prepay::{
         order::OrderEvent,
         time::Timestamp,
     },
-    store::{Lane, Leased, Pace, Share, Store},
+    store::{DueAccount, Lane, Leased, Pace, Share, Store},
 };
 
 use super::{
@@ -39,7 +39,8 @@ async fn lease_within(
     room: impl Fn(AccountId) -> u32,
 ) -> Questions {
     let due = store.due_accounts(&Lane::QUESTIONS, now).await.unwrap();
-    let shares: Vec<_> = due.into_iter().map(|due| Share { room: room(due.account), due }).collect();
+    let shares: Vec<_> =
+        due.into_iter().map(|due| Share { room: room(due.account), wallet_room: 1_000, due }).collect();
     store.lease_due_questions(&shares, limit, now, LEASE, pace).await.unwrap()
 }
 
@@ -88,7 +89,7 @@ pub async fn a_backlog_of_one_account_delays_no_other(place: Place) {
     due(&place, quiet, 1, secs(61)).await;
     let mut shares = store.due_accounts(&Lane::QUESTIONS, secs(61)).await.unwrap();
     shares.reverse();
-    let shares: Vec<_> = shares.into_iter().map(|due| Share { due, room: 9 }).collect();
+    let shares: Vec<_> = shares.into_iter().map(|due| Share { due, room: 9, wallet_room: 9 }).collect();
     let leased = store.lease_due_questions(&shares, 1, secs(61), LEASE, FAST).await.unwrap();
     assert_eq!((of(&leased, crowded), of(&leased, quiet)), (0, 1));
 }
@@ -158,6 +159,26 @@ pub async fn a_number_of_many_accounts_keeps_no_other_waiting(place: Place) {
     );
     let leased = lease_at(store, secs(61), 32, slow).await;
     assert_eq!((leased.taken.len(), leased.held), (4, true), "the next four");
+}
+
+/// One wallet's accounts are more than come into a look, and those that do have more due than there are places.
+pub async fn a_wallets_accounts_together_leave_the_other_wallet_places(place: Place) {
+    let store = &place.store;
+    for number in 0..70 {
+        due(&place, account(store, &format!("19000{number:05}")).await, 2, secs(0)).await;
+    }
+    let other = account(store, "2014072300007148").await;
+    place.sql(&format!("UPDATE channel_accounts SET wallet = 'alipay' WHERE id = {other}")).await;
+    due(&place, other, 2, secs(60)).await;
+    let lease = async |room: u32| {
+        let shares = store.due_accounts(&Lane::QUESTIONS, secs(60)).await.unwrap().into_iter();
+        let wallet_room = |due: &DueAccount| if due.account == other { 8 } else { room };
+        let shares: Vec<_> = shares.map(|due| Share { wallet_room: wallet_room(&due), room: 4, due }).collect();
+        let leased = store.lease_due_questions(&shares, 8, secs(60), LEASE, FAST).await.unwrap();
+        (of(&leased, other), leased.taken.len(), leased.held)
+    };
+    assert_eq!(lease(6).await, (2, 8, true));
+    assert_eq!(lease(0).await, (0, 0, true), "all of its places are taken");
 }
 
 pub async fn a_waiting_pages_question_goes_first(place: Place) {
