@@ -108,7 +108,7 @@ pub struct Share {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased<T> {
     pub taken: Vec<(AccountId, T)>,
-    /// More is due that may be taken soon: an account had no room for it, or its number's pace none.
+    /// More is due that may be taken soon: an account or its wallet had no room for it, or its number's pace none.
     pub held: bool,
 }
 
@@ -182,10 +182,10 @@ impl Store {
 
     /// Takes up to `limit` questions of these accounts, the earlier named ones first; nobody else gets them for `lease_for`.
     ///
-    /// One of each account, then the second of each, and so on: a waiting page's first, then the oldest, and never more than
-    /// the account's room, its wallet's and its number's pace. What is over stays due, untouched. Statements: a look, one for the pace of each
-    /// number, UPDATE with a token; one more where another scheduler was first. A lease ends with the commit that schedules the
-    /// next question or settles the attempt, or with its time.
+    /// One of each account, then the second of each, and so on: three of waiting pages, then the oldest other, and never more
+    /// than the account's room, its wallet's and its number's pace. What is over stays due, untouched. Statements: a look, one for
+    /// the pace of each number, UPDATE with a token; one more where another scheduler was first. A lease ends with the commit that
+    /// schedules the next question or settles the attempt, or with its time.
     pub async fn lease_due_questions(
         &self,
         shares: &[Share],
@@ -277,7 +277,15 @@ impl Store {
             found.push((row.try_get::<i64>("", "account_id")?, place, key));
         }
         found.sort_by(|a, b| (a.1, &a.2.id).cmp(&(b.1, &b.2.id)));
-        for (account, _, key) in found {
+        let mut before: HashMap<(i64, i32), usize> = HashMap::new();
+        let mut placed = Vec::with_capacity(found.len());
+        for (account, (rank, _), key) in found {
+            let nth = before.entry((account, rank)).or_default();
+            placed.push((place_of(rank, *nth), account, key));
+            *nth += 1;
+        }
+        placed.sort_by_key(|(place, ..)| *place);
+        for (_, account, key) in placed {
             if let Some(queue) = queues.iter_mut().find(|queue| i64::from(queue.account.0) == account) {
                 queue.keys.push_back(key);
             }
@@ -355,6 +363,12 @@ fn queued(shares: &[Share], now: Timestamp, pace: Option<Pace>) -> Places {
         queues.push(Queue { account: due.account, line, room: (*room).min(free), keys: VecDeque::new() });
     }
     Places { queues, lines, bounds, held }
+}
+
+/// Which place the nth of its rank has in a queue: those of the first rank go before, but every fourth place is another's if there
+/// are others, or a crowd of waiting pages would keep all other questions of their account waiting.
+fn place_of(rank: i32, nth: usize) -> usize {
+    if rank == 0 { nth + nth / 3 } else { 4 * nth + 3 }
 }
 
 /// The first of every queue, the second of every queue, and so on.

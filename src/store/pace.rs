@@ -11,6 +11,10 @@ use super::{
 };
 use crate::domain::{time::Timestamp, wallet::Wallet};
 
+/// Nothing is taken so far ahead, clocks a little apart included: a column that says more was written by a clock that was wrong,
+/// and says nothing. Otherwise a number would not be asked about until that time comes.
+const AHEAD_MAX_US: i64 = 10_000_000;
+
 /// The questions that one number at a wallet is asked, at most. A quarter of a second's worth may be asked at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
@@ -34,13 +38,18 @@ impl Pace {
 
     /// How many may be asked now.
     pub(in crate::store) fn free(self, free_at_us: Option<i64>, now: Timestamp) -> u32 {
-        let taken_until = free_at_us.unwrap_or(0).max(us(now));
+        let taken_until = free_at_us.filter(|until| *until <= believed_us(now)).unwrap_or(0).max(us(now));
         u32::try_from((self.latest_us(0, now) - taken_until) / self.interval_us()).unwrap_or(0)
     }
 }
 
 fn us(at: Timestamp) -> i64 {
     at.ms().saturating_mul(1000)
+}
+
+/// The latest that is believed of a column.
+fn believed_us(now: Timestamp) -> i64 {
+    us(now).saturating_add(AHEAD_MAX_US)
 }
 
 impl Store {
@@ -55,7 +64,8 @@ impl Store {
     /// Takes so many questions of a number's pace, all or none, in one statement: what others took meanwhile is seen. Answers
     /// whether they may be asked.
     ///
-    /// Clocks that are apart by a second let through a second's worth more, once; the pace stays.
+    /// Clocks that are apart by a second let through a second's worth more, once; the pace stays. One that went ahead by more than
+    /// [`AHEAD_MAX_US`] and came back holds nobody up.
     pub(in crate::store) async fn take_turns(
         &self,
         wallet: Wallet,
@@ -64,16 +74,19 @@ impl Store {
         pace: Pace,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let sql = "UPDATE question_turns SET free_at_us = CASE WHEN free_at_us > ? THEN free_at_us ELSE ? END + ? \
-             WHERE wallet = ? AND number = ? AND free_at_us <= ?";
+        let sql = "UPDATE question_turns \
+             SET free_at_us = CASE WHEN free_at_us > ? AND free_at_us <= ? THEN free_at_us ELSE ? END + ? \
+             WHERE wallet = ? AND number = ? AND (free_at_us <= ? OR free_at_us > ?)";
         let taken = i64::from(wanted) * pace.interval_us();
         let values = [
             us(now).into(),
+            believed_us(now).into(),
             us(now).into(),
             taken.into(),
             wallet.as_str().into(),
             number.into(),
             pace.latest_us(wanted, now).into(),
+            believed_us(now).into(),
         ];
         Ok(self.execute(self.sql(sql, values)).await? > 0)
     }
@@ -94,5 +107,7 @@ mod tests {
         assert_eq!([at(0), at(24), at(25), at(49), at(50), at(250), at(10_000)], [0, 0, 1, 1, 2, 10, 10]);
         // Others with a later clock were here.
         assert_eq!(pace.free(Some(us(now) + 5_000_000), now), 0);
+        // That clock was wrong.
+        assert_eq!((pace.free(Some(believed_us(now)), now), pace.free(Some(believed_us(now) + 1), now)), (0, 10));
     }
 }

@@ -119,6 +119,8 @@ on_every_database! {
         a_number_of_many_accounts_keeps_no_other_waiting,
         a_wallets_accounts_together_leave_the_other_wallet_places,
         a_waiting_pages_question_goes_first,
+        pages_that_wait_leave_every_fourth_place,
+        a_clock_that_was_ahead_holds_no_number_up,
         what_has_no_room_is_left_alone;
     refunds:
         every_state_of_a_refund_round_trips,

@@ -203,6 +203,35 @@ pub async fn a_waiting_pages_question_goes_first(place: Place) {
     }
 }
 
+pub async fn pages_that_wait_leave_every_fourth_place(place: Place) {
+    let store = &place.store;
+    let ours = account(store, "1900000109").await;
+    due(&place, ours, 12, secs(60)).await;
+    place.sql("UPDATE attempts SET query_wanted = TRUE").await;
+    due(&place, ours, 12, secs(0)).await;
+    let leased = async |wanted: &str| {
+        let leased = "SELECT COUNT(*) FROM attempts WHERE query_token IS NOT NULL AND query_wanted =";
+        place.number(&format!("{leased} {wanted}")).await
+    };
+    assert_eq!(lease_at(store, secs(60), 3, FAST).await.taken.len(), 3);
+    assert_eq!((leased("TRUE").await, leased("FALSE").await), (3, 0));
+    assert_eq!(lease_at(store, secs(60), 8, FAST).await.taken.len(), 8);
+    assert_eq!((leased("TRUE").await, leased("FALSE").await), (9, 2));
+    // No place is left empty for pages that are not there.
+    assert_eq!(lease_at(store, secs(60), 32, FAST).await.taken.len(), 13);
+}
+
+pub async fn a_clock_that_was_ahead_holds_no_number_up(place: Place) {
+    let store = &place.store;
+    due(&place, account(store, "1900000109").await, 60, secs(0)).await;
+    let slow = pace(40);
+    assert_eq!(lease_at(store, secs(3_600), 32, slow).await.taken.len(), 10);
+    // It is put right, and the pace holds from then on.
+    assert_eq!(lease_at(store, secs(1), 32, slow).await.taken.len(), 10);
+    assert_eq!(lease_at(store, secs(1), 32, slow).await, Leased { taken: vec![], held: true });
+    assert_eq!(lease_at(store, after_ms(1_025), 32, slow).await.taken.len(), 1);
+}
+
 pub async fn what_has_no_room_is_left_alone(place: Place) {
     let store = &place.store;
     let (full, free) = (account(store, "1900000109").await, account(store, "1900000110").await);
