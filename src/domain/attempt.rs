@@ -45,13 +45,26 @@ impl fmt::Debug for Ticket {
     }
 }
 
+/// So many gaps of the timetable are of their own length.
+const GAPS: u32 = 8;
+
 /// How long after the last question (or the prepay, for the first) the wallet is asked next.
 ///
 /// The questions fall at 5, 15, 30 s, 1, 2, 3, 5, 10 min after the prepay, then every 10 min: as if every notice were lost.
 pub fn ask_again_in(questions_asked: u32) -> Duration {
-    const GAPS_S: [u64; 8] = [5, 10, 15, 30, 60, 60, 120, 300];
+    const GAPS_S: [u64; GAPS as usize] = [5, 10, 15, 30, 60, 60, 120, 300];
     let gap = usize::try_from(questions_asked).ok().and_then(|at| GAPS_S.get(at)).copied().unwrap_or(600);
     Duration::from_secs(gap)
+}
+
+/// How long after `age` of a number the timetable has its next question: for one that was not answered, and so not counted.
+pub fn ask_again_at_age(age: Duration) -> Duration {
+    let (mut at, mut questions) = (ask_again_in(0), 1);
+    while at <= age && questions <= GAPS {
+        at += ask_again_in(questions);
+        questions += 1;
+    }
+    if at > age { at - age } else { ask_again_in(questions) }
 }
 
 /// A payment that a wallet confirmed.
@@ -217,7 +230,7 @@ pub struct Attempt {
     pub handed_out_at: Option<Timestamp>,
     /// When the wallet is asked about it next; `None` once it is settled.
     pub next_query_at: Option<Timestamp>,
-    /// How often the scheduler asked since the last prepay: the place in its timetable.
+    /// How often the wallet answered the scheduler since the last prepay: the place in its timetable.
     pub queries: u32,
     /// What was paid back of this payment. Read with the order; only a refund's own commit writes it.
     pub refunded: Sum,
@@ -235,6 +248,14 @@ impl Attempt {
         match &self.state {
             AttemptState::Open { ticket, .. } if self.wallet == Wallet::Alipay && ticket != other => Some(ticket),
             _ => None,
+        }
+    }
+
+    /// The last prepay, as far as it was answered.
+    pub fn prepaid_at(&self) -> Timestamp {
+        match self.state {
+            AttemptState::Open { ticket_at, .. } => ticket_at,
+            _ => self.started_at,
         }
     }
 
@@ -270,6 +291,16 @@ mod tests {
             ["", "amount", "paid 0 fen, ordered 1 fen", "paid 1 fen, ordered x fen", " is not this channel account's"]
         {
             assert_eq!(Mismatch::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_without_an_answer_stays_on_the_timetable() {
+        for (age, next) in
+            [(0, 5), (4, 5), (5, 15), (29, 30), (30, 60), (400, 600), (599, 600), (600, 1200), (4_000, 4_600)]
+        {
+            let again = ask_again_at_age(Duration::from_secs(age));
+            assert_eq!(age + again.as_secs(), next, "at {age} s");
         }
     }
 

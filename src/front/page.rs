@@ -125,7 +125,7 @@ pub struct Asked {
 ///
 /// Errors: the store cannot be read.
 pub async fn asked_anew(front: &Front, order: Order) -> Result<Asked, StoreError> {
-    let Some(questions) = questions(&order) else { return Ok(Asked { order, synced: true }) };
+    let Some(mut questions) = questions(&order) else { return Ok(Asked { order, synced: true }) };
     // Long after its expiry the scheduler has the last word, not a page that is still open somewhere.
     if front.clock.now() > order.expire_at.plus(ASKED_AFTER_EXPIRY)
         || !front.store.pull_query_forward(order.id, front.clock.now(), ASK_GAP).await?
@@ -138,14 +138,18 @@ pub async fn asked_anew(front: &Front, order: Order) -> Result<Asked, StoreError
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(fresh) = front.store.load_order(order.id).await? else { break };
         order = fresh;
-        if self::questions(&order) != Some(questions) {
-            return Ok(Asked { order, synced: true });
+        match self::questions(&order) {
+            // A prepay or a close meanwhile: the timetable begins anew, and nobody was asked.
+            Some((no, asked)) if no == questions.0 && asked < questions.1 => questions = (no, asked),
+            fresh if fresh == Some(questions) => {}
+            _ => return Ok(Asked { order, synced: true }),
         }
     }
     Ok(Asked { order, synced: false })
 }
 
-/// The number that may be payable, and how often its wallet was asked: another pair means an answer. `None`: nothing to ask.
+/// The number that may be payable, and how often its wallet answered since the last prepay: another number, or more, means an
+/// answer. `None`: nothing to ask.
 fn questions(order: &Order) -> Option<(AttemptNo, u32)> {
     order.payable_attempt().map(|attempt| (attempt.no, attempt.queries))
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{Change, StepError, Steps, budget::Permit, registry::Channel};
 use crate::{
     domain::{
-        attempt::{Attempt, AttemptState, Dispute, Mismatch, Payment, Retirement, Ticket},
+        attempt::{Attempt, AttemptState, Dispute, Mismatch, Payment, Retirement, Ticket, ask_again_at_age},
         id::{AttemptNo, OrderId, TradeNo},
         money::Fen,
         order::{Order, OrderEvent, OrderState},
@@ -155,6 +155,11 @@ impl Steps {
         let answer = self.ask(&order, no, &channel, &permit).await?;
         let settled = match answer {
             Answer::Settled => true,
+            // A page that waits takes a question that is counted for an answer.
+            Answer::Unknown(_) if !over => {
+                let again = ask_again_at_age(now.since(attempt.prepaid_at()));
+                return Ok(self.store.postpone_query(order.id, no, self.now().plus(again)).await?);
+            }
             answer => over && self.end_number(answer, no, &channel, &permit).await?,
         };
         if settled {
