@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -25,13 +25,13 @@ use crate::{
 /// Days of so long ago are still wanted, each of them: a scheduler may have been away, and a person may have matched a later one.
 const DAYS_BACK: usize = 35;
 const ROWS_AT_ONCE: u64 = 1_000;
-/// Questions about discrepancies after each bill, and each time bills are looked for.
+/// Questions about discrepancies each time bills are looked for, and between bills not before as long again.
 const ASKED_AT_ONCE: u64 = 100;
 
 /// Wants, matches, asks and measures until `soft`. A bill under way is left then, and due again later.
 pub async fn match_bills(steps: Steps, settings: SchedulerSettings, soft: CancellationToken) {
     sweep_folder(&steps).await;
-    let mut wanted = None;
+    let (mut wanted, mut asked_at) = (None, Instant::now());
     while !soft.is_cancelled() {
         match want_bills(&steps, settings.bills_after, wanted.take()).await {
             Ok(now_wanted) => wanted = Some(now_wanted),
@@ -39,10 +39,14 @@ pub async fn match_bills(steps: Steps, settings: SchedulerSettings, soft: Cancel
         }
         loop {
             let Some(matched) = soft.run_until_cancelled(steps.reconcile_due(&())).await else { return };
-            match soft.run_until_cancelled(steps.ask_about_bills(ASKED_AT_ONCE)).await {
-                None => return,
-                Some(Ok(_)) => {}
-                Some(Err(error)) => tracing::warn!(%error, "what bills brought to light is not asked about"),
+            let was_last = !matches!(matched, Ok(Some(_)));
+            if was_last || asked_at.elapsed() >= settings.bills_every {
+                match soft.run_until_cancelled(steps.ask_about_bills(ASKED_AT_ONCE)).await {
+                    None => return,
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => tracing::warn!(%error, "what bills brought to light is not asked about"),
+                }
+                asked_at = Instant::now();
             }
             match matched {
                 Ok(Some(_)) => {}

@@ -22,29 +22,50 @@ use crate::domain::{
 };
 
 impl Store {
-    /// Open ones about which a wallet is to be asked by now, the oldest first. What a bill lacks waits until its day is done, or
+    /// Open ones about which a wallet is to be asked by now, at most `limit`. What a bill lacks waits until its day is done, or
     /// given up: until then the wallet may still bring it.
+    ///
+    /// The accounts share `limit`, and each has first what was never asked about, then what is due for longest: a backlog costs
+    /// its own account alone. With more accounts than `limit`, others are first at another moment.
     pub async fn due_discrepancies(&self, now: Timestamp, limit: u64) -> Result<Vec<Discrepancy>, StoreError> {
-        let run = |column: bill_runs::Column| Expr::col((bill_runs::Entity, column));
-        let its = |column: Column| Expr::col((Entity, column));
-        let over = [RunState::Matched, RunState::None, RunState::Failed].map(RunState::as_str);
-        let is_over = Query::select()
-            .expr(Expr::value(1))
-            .from(bill_runs::Entity)
-            .and_where(run(bill_runs::Column::AccountId).eq(its(Column::AccountId)))
-            .and_where(run(bill_runs::Column::Date).eq(its(Column::Date)))
-            .and_where(run(bill_runs::Column::State).is_in(over))
-            .take();
-        let ripe =
-            Condition::any().add(Column::Kind.ne(DiscrepancyKind::MissingThere.as_str())).add(Expr::exists(is_over));
+        let mut accounts = self.accounts_to_ask_about(now).await?;
+        let count = u64::try_from(accounts.len()).unwrap_or(u64::MAX);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        accounts.rotate_left(usize::try_from(scattered(now) % count).unwrap_or(0));
+        let share = limit.div_ceil(count);
+        let (mut due, mut left) = (Vec::new(), limit);
+        for account in accounts {
+            if left == 0 {
+                break;
+            }
+            let select = Entity::find()
+                .filter(is_due(now))
+                .filter(Column::AccountId.eq(account))
+                // Databases differ in where they sort what is empty.
+                .order_by_asc(Column::AskAt.is_not_null())
+                .order_by_asc(Column::AskAt)
+                .order_by_asc(Column::Id)
+                .limit(std::cmp::min(share, left));
+            for row in self.read("discrepancies", |db| async move { select.all(&*db).await }).await? {
+                due.push(discrepancy(row)?);
+                left -= 1;
+            }
+        }
+        Ok(due)
+    }
+
+    /// The accounts for which something is due, by their numbers.
+    async fn accounts_to_ask_about(&self, now: Timestamp) -> Result<Vec<i64>, StoreError> {
         let select = Entity::find()
-            .filter(to_ask())
-            .filter(Condition::any().add(Column::AskAt.is_null()).add(Column::AskAt.lte(now.ms())))
-            .filter(ripe)
-            .order_by_asc(Column::Id)
-            .limit(limit);
-        let rows = self.read("discrepancies", |db| async move { select.all(&*db).await }).await?;
-        rows.into_iter().map(discrepancy).collect()
+            .select_only()
+            .column(Column::AccountId)
+            .distinct()
+            .filter(is_due(now))
+            .order_by_asc(Column::AccountId)
+            .into_tuple::<i64>();
+        self.read("discrepancies", |db| async move { select.all(&*db).await }).await
     }
 
     /// Takes one that is due, and has it due again at `next`. Answers whether nobody else was first.
@@ -80,4 +101,25 @@ fn to_ask() -> Condition {
     Condition::all()
         .add(Column::State.eq(DiscrepancyState::Open.as_str()))
         .add(Column::Repair.is_in([Repair::AskPayment.as_str(), Repair::AskRefund.as_str()]))
+}
+
+/// To be asked about by now.
+fn is_due(now: Timestamp) -> Condition {
+    let run = |column: bill_runs::Column| Expr::col((bill_runs::Entity, column));
+    let its = |column: Column| Expr::col((Entity, column));
+    let over = [RunState::Matched, RunState::None, RunState::Failed].map(RunState::as_str);
+    let is_over = Query::select()
+        .expr(Expr::value(1))
+        .from(bill_runs::Entity)
+        .and_where(run(bill_runs::Column::AccountId).eq(its(Column::AccountId)))
+        .and_where(run(bill_runs::Column::Date).eq(its(Column::Date)))
+        .and_where(run(bill_runs::Column::State).is_in(over))
+        .take();
+    let ripe = Condition::any().add(Column::Kind.ne(DiscrepancyKind::MissingThere.as_str())).add(Expr::exists(is_over));
+    to_ask().add(Condition::any().add(Column::AskAt.is_null()).add(Column::AskAt.lte(now.ms()))).add(ripe)
+}
+
+/// A moment as a number that has nothing to do with the one before it: looks that are always as far apart begin everywhere.
+fn scattered(now: Timestamp) -> u64 {
+    u64::try_from(now.ms()).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }

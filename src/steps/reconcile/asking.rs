@@ -14,8 +14,8 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 const NEVER: Timestamp = Timestamp::from_ms(i64::MAX);
 
 impl Steps {
-    /// Asks the wallets about the discrepancies that a question may settle and whose turn it is, the oldest first, at most `limit`.
-    /// Answers how many it asked about.
+    /// Asks the wallets about the discrepancies that a question may settle and whose turn it is, at most `limit`, which the
+    /// accounts share. Answers how many it asked about.
     ///
     /// Errors: [`StepError`], when the store does not tell whose turn it is.
     pub async fn ask_about_bills(&self, limit: u64) -> Result<u64, StepError> {

@@ -121,7 +121,7 @@ pub async fn a_discrepancy_is_asked_about_by_one_and_in_its_time(place: Place) {
     assert!(store.take_discrepancy(&row, secs(600)).await.unwrap());
     assert!(!store.take_discrepancy(&row, secs(600)).await.unwrap(), "one replica asks");
     assert_eq!(due(599).await, ["B"]);
-    assert_eq!(due(600).await, ["A", "B"]);
+    assert_eq!(due(600).await, ["B", "A"], "what was never asked about goes first");
     // What is found again once more is asked about at once.
     assert!(store.note_discrepancy(row.id, DiscrepancyState::Repaired, "paid", secs(3)).await.unwrap());
     assert_eq!(due(4).await, ["B"]);
@@ -135,4 +135,59 @@ pub async fn a_discrepancy_is_asked_about_by_one_and_in_its_time(place: Place) {
     }
     assert!(!store.is_to_be_asked(ACCOUNT, day()).await.unwrap());
     assert_eq!(due(9999).await, Vec::<String>::new());
+}
+
+/// Accounts whose bills brought something to light, so many rows each.
+async fn backlog(store: &Store, rows: &[(AccountId, usize)]) {
+    for (account, count) in rows {
+        store.want_bill(*account, day(), secs(0), secs(0)).await.unwrap();
+        let token = LeaseToken::fresh();
+        let run = store.lease_bill(*account, day(), secs(0), HOLD, token).await.unwrap().expect("nobody has it");
+        let numbers = (0..*count).map(|number| format!("{account}-{number:02}"));
+        let rows: Vec<_> =
+            numbers.map(|number| found(DiscrepancyKind::MissingHere, &number, Repair::AskPayment)).collect();
+        store.record_discrepancies(&run, &rows, secs(1)).await.unwrap();
+    }
+}
+
+pub async fn one_accounts_backlog_keeps_no_others_questions_waiting(place: Place) {
+    let store = &place.store;
+    backlog(store, &[(ACCOUNT, 30), (AccountId(8), 3), (AccountId(9), 1)]).await;
+    let of = |rows: &[Discrepancy], account: u32| -> Vec<String> {
+        let its = rows.iter().filter(|row| row.account == AccountId(account));
+        its.map(|row| row.found.out_trade_no.clone()).collect()
+    };
+    let due = store.due_discrepancies(secs(2), 5).await.unwrap();
+    let each: Vec<_> = [7, 8, 9].iter().map(|account| of(&due, *account).len()).collect();
+    // Two for each of three, and never more than five: whoever is last has what is left.
+    assert!(due.len() <= 5 && each.iter().all(|count| (1..=2).contains(count)), "{each:?}");
+    let due = store.due_discrepancies(secs(2), 9).await.unwrap();
+    let first: Vec<_> = (0..3).map(|number| format!("{ACCOUNT}-{number:02}")).collect();
+    assert_eq!((of(&due, 7), of(&due, 8).len(), of(&due, 9).len()), (first, 3, 1));
+
+    // Asked and due again, the later one for longer: behind what was never asked about, in the order of their time.
+    for (row, at) in due.iter().filter(|row| row.account == AccountId(8)).zip([40, 30, 50]) {
+        assert!(store.take_discrepancy(row, secs(at)).await.unwrap());
+    }
+    assert_eq!(of(&store.due_discrepancies(secs(45), 90).await.unwrap(), 8), ["8-01", "8-00"]);
+    for row in due.iter().filter(|row| row.account == ACCOUNT) {
+        assert!(store.take_discrepancy(row, secs(20)).await.unwrap());
+    }
+    let all: Vec<_> = (3..30).chain(0..3).map(|number| format!("{ACCOUNT}-{number:02}")).collect();
+    assert_eq!(of(&store.due_discrepancies(secs(45), 90).await.unwrap(), 7), all);
+}
+
+pub async fn with_more_accounts_than_questions_everybody_has_a_turn(place: Place) {
+    let store = &place.store;
+    let accounts: Vec<_> = (1..=5).map(AccountId).collect();
+    backlog(store, &accounts.iter().map(|account| (*account, 2)).collect::<Vec<_>>()).await;
+    let mut had = std::collections::BTreeSet::new();
+    // Nothing is ever settled, and the looks are as far apart as bills are looked for.
+    for look in 1..=60 {
+        let due = store.due_discrepancies(secs(look * 60), 2).await.unwrap();
+        assert_eq!(due.len(), 2);
+        assert_ne!(due[0].account, due[1].account, "one each");
+        had.extend(due.iter().map(|row| row.account.0));
+    }
+    assert_eq!(had.len(), accounts.len(), "{had:?}");
 }

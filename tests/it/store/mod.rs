@@ -63,7 +63,9 @@ on_every_database! {
     bills:
         a_held_bill_is_nobody_elses_and_a_lost_one_writes_nothing,
         a_look_that_is_late_opens_nothing_again,
-        a_discrepancy_is_asked_about_by_one_and_in_its_time;
+        a_discrepancy_is_asked_about_by_one_and_in_its_time,
+        one_accounts_backlog_keeps_no_others_questions_waiting,
+        with_more_accounts_than_questions_everybody_has_a_turn;
     events:
         a_payment_writes_one_event_with_its_commit,
         a_late_payment_withdraws_the_close_that_was_not_delivered,
