@@ -54,6 +54,7 @@ pub struct Discrepancy {
     pub state: DiscrepancyState,
     /// What the wallet said when it was asked, or why a person dismissed it.
     pub note: Option<String>,
+    /// When it was found; repaired and found again, when that was.
     pub at: Timestamp,
     pub settled_at: Option<Timestamp>,
     /// When the wallet is asked about it by itself; `None`: it was not yet.
@@ -97,12 +98,15 @@ impl Store {
             was_settled.and(col(Column::SeenTry).lte(tries))
         };
         let ask_at = CaseStatement::new().case(reopened(), Expr::val(None::<i64>)).finally(col(Column::AskAt));
+        // It is asked about anew, and for as long as any other.
+        let at = CaseStatement::new().case(reopened(), now.ms()).finally(col(Column::At));
         let state = CaseStatement::new().case(reopened(), DiscrepancyState::Open.as_str()).finally(col(Column::State));
         let seen = CaseStatement::new().case(col(Column::SeenTry).lt(tries), tries).finally(col(Column::SeenTry));
         // MySQL sets one after the other: what is looked at is set last.
         let insert = Entity::insert_many(rows).on_conflict(
             OnConflict::columns([Column::AccountId, Column::Date, Column::NumberHash, Column::Kind])
                 .value(Column::AskAt, ask_at)
+                .value(Column::At, at)
                 .value(Column::State, state)
                 .value(Column::SeenTry, seen)
                 .update_columns([Column::Ours, Column::Theirs, Column::Repair])

@@ -21,6 +21,7 @@ pub struct Model {
     pub state: String,
     pub seen_try: i32,
     pub note: Option<String>,
+    /// When it was found, or found again after it was repaired.
     pub at: i64,
     pub settled_at: Option<i64>,
     /// When the wallet is asked next; empty: it was not yet.

@@ -127,6 +127,8 @@ pub async fn a_discrepancy_is_asked_about_by_one_and_in_its_time(place: Place) {
     assert_eq!(due(4).await, ["B"]);
     store.record_discrepancies(&run, &rows, secs(5)).await.unwrap();
     assert_eq!(due(5).await, ["A", "B"]);
+    // ... and is as old as that, so that its questions do not end before they begin; the others keep their age.
+    assert_eq!(all(store).await.iter().map(|row| row.at).collect::<Vec<_>>(), [secs(5), secs(1), secs(1)]);
     assert!(store.is_to_be_asked(ACCOUNT, day()).await.unwrap());
     assert!(!store.is_to_be_asked(ACCOUNT, day().next()).await.unwrap());
     assert!(!store.is_to_be_asked(AccountId(8), day()).await.unwrap());
