@@ -76,7 +76,7 @@ impl Steps {
     pub async fn reconcile_due(&self, progress: &dyn BillProgress) -> Result<Option<BillRun>, StepError> {
         let token = LeaseToken::fresh();
         let Some(run) = self.store.lease_due_bill(self.now(), self.hold(), token).await? else { return Ok(None) };
-        self.look(run, token, progress).await.map(Some)
+        self.look(run, true, token, progress).await.map(Some)
     }
 
     /// Matches an account's bill of a day now, whether it was matched before or not. Errors: [`StepError`].
@@ -88,26 +88,37 @@ impl Steps {
     ) -> Result<Reconciled, StepError> {
         let (now, token) = (self.now(), LeaseToken::fresh());
         self.store.want_bill(account, date, now, now).await?;
+        let was_due = self.store.bill_run(account, date).await?.is_some_and(|run| run.next_at.is_some());
         let Some(run) = self.store.lease_bill(account, date, now, self.hold(), token).await? else {
             return Ok(Reconciled::Held);
         };
-        self.look(run, token, progress).await.map(Reconciled::Done)
+        self.look(run, was_due, token, progress).await.map(Reconciled::Done)
     }
 
     const fn hold(&self) -> BillHold {
         BillHold { lease_for: LEASE, again_after: self.settings.bill_retry }
     }
 
-    async fn look(&self, run: BillRun, token: LeaseToken, progress: &dyn BillProgress) -> Result<BillRun, StepError> {
+    async fn look(
+        &self,
+        run: BillRun,
+        was_due: bool,
+        token: LeaseToken,
+        progress: &dyn BillProgress,
+    ) -> Result<BillRun, StepError> {
         let matched = tokio::select! {
             matched = self.matched(&run, token, progress) => matched,
             () = self.held_until_lost(&run, token) => return Err(taken_by_another(&run)),
         };
         // What the store could not do is tried again at the next look; the bill is let go for it, if the store takes that.
-        let (end, failed) = match matched {
+        let (mut end, failed) = match matched {
             Ok(end) => (end, None),
             Err(error) => (self.again(&run, BillTotals::default(), error.to_string()), Some(error)),
         };
+        if was_due && run.state.is_done() && end.last_error.is_some() {
+            // A day that is done is due only because a look never ended that was to see what it means for the days beside it.
+            end.next_at = self.next_look(&run);
+        }
         let written = self.store.end_bill(run.id, &end, self.now(), token).await;
         if let Some(error) = failed {
             return Err(error);
@@ -235,21 +246,23 @@ impl Steps {
         Ok(RunEnd { state: read.state, totals, next_at: None, last_error: None })
     }
 
-    /// Due again later, unless its day is long past. A day that is done stays so, with what was found then: whoever wanted this look
-    /// is told that it failed.
+    /// Due again later, unless its day is long past. A day that is done stays so, with what was found then, and is not due: whoever
+    /// wanted this look is told that it failed.
     fn again(&self, run: &BillRun, totals: BillTotals, why: String) -> RunEnd {
-        let now = self.now();
         let last_error = Some(why);
         if run.state.is_done() {
             return RunEnd { state: run.state, totals: run.totals, next_at: None, last_error };
         }
+        let next_at = self.next_look(run);
+        let state = if next_at.is_some() { RunState::Due } else { RunState::Failed };
+        RunEnd { state, totals, next_at, last_error }
+    }
+
+    /// When a look that failed is made again. `None`: its day is long past, and it was tried often.
+    fn next_look(&self, run: &BillRun) -> Option<Timestamp> {
+        let now = self.now();
         let over = now > run.date.end().plus(GIVEN_UP_AFTER) && run.tries >= LOOKS_AT_LEAST;
-        RunEnd {
-            state: if over { RunState::Failed } else { RunState::Due },
-            totals,
-            next_at: (!over).then(|| now.plus(self.settings.bill_retry)),
-            last_error,
-        }
+        (!over).then(|| now.plus(self.settings.bill_retry))
     }
 
     fn tell(&self, run: &BillRun, end: &RunEnd) {

@@ -104,13 +104,26 @@ pub async fn a_look_again_that_comes_to_nothing_leaves_a_finished_day_finished(w
     world.place.sql("UPDATE bill_runs SET leased_until = 1").await;
     assert_eq!(books.steps.reconcile_due(&()).await.unwrap(), None, "a killed look waits as a failed one does");
     world.place.sql("UPDATE bill_runs SET next_at = 1").await;
-    let run = books.steps.reconcile_due(&()).await.unwrap().expect("it is not forgotten");
-    assert_eq!((run.state, run.tries, run.next_at), (RunState::Matched, 3, None));
+    let fault = || Fault::once(Side::Wechat.sim(), Call::Bill, FaultKind::HtmlBefore).when(Match::any());
+    for tries in [3, 4] {
+        world.sim.faults().add(fault());
+        let failed = if tries == 3 {
+            books.steps.reconcile_due(&()).await.unwrap().expect("it is not forgotten")
+        } else {
+            books.look(account, date).await
+        };
+        assert_eq!((failed.state, failed.totals, failed.tries), (RunState::Matched, done.totals, tries));
+        assert!(failed.last_error.is_some() && failed.matched_at == done.matched_at, "{failed:?}");
+        assert!(failed.next_at.is_some_and(|at| at > now), "nor is it after one that fails: {failed:?}");
+        world.place.sql("UPDATE bill_runs SET next_at = 1").await;
+    }
+    let run = books.steps.reconcile_due(&()).await.unwrap().expect("it is still due");
+    assert_eq!((run.state, run.tries, run.next_at), (RunState::Matched, 5, None));
 
     // A person looks again, long after, and the wallet fails.
     let long_ago = BillDate::of(now.minus(Duration::from_secs(30 * 24 * 3600)));
     world.place.sql(&format!("UPDATE bill_runs SET date = '{long_ago}'")).await;
-    world.sim.faults().add(Fault::once(Side::Wechat.sim(), Call::Bill, FaultKind::HtmlBefore).when(Match::any()));
+    world.sim.faults().add(fault());
     let failed = books.look(account, long_ago).await;
     assert_eq!((failed.state, failed.totals, failed.next_at), (RunState::Matched, done.totals, None));
     assert_eq!(failed.matched_at, run.matched_at);
