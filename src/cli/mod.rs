@@ -10,6 +10,7 @@ use crate::{app::Roles, config::Settings, telemetry};
 
 use self::{desk::Desk, key::KeyCommand, queue::QueueCommand};
 
+mod anomalies;
 mod channel;
 mod demo;
 mod desk;

@@ -3,7 +3,11 @@
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::{desk::Desk, names, print};
+use super::{
+    anomalies::{self, AnomaliesArgs},
+    desk::Desk,
+    names, print,
+};
 use crate::{
     domain::{
         attempt::{Attempt, AttemptState, NotTakeable},
@@ -36,6 +40,8 @@ pub enum OrderCommand {
     },
     /// End a dispute: the wallet calls a number paid, and not as the order is
     Decide(DecideArgs),
+    /// Unexpected money of all orders that waits for a person, newest first
+    Anomalies(AnomaliesArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,6 +79,7 @@ pub async fn run(desk: &Desk, command: OrderCommand) -> anyhow::Result<()> {
         OrderCommand::Show { order_no, customer } => show(desk, order_no, customer).await,
         OrderCommand::Close { order_no, customer } => close(desk, order_no, customer).await,
         OrderCommand::Decide(args) => decide(desk, &args).await,
+        OrderCommand::Anomalies(args) => anomalies::list(desk, &args).await,
     }
 }
 

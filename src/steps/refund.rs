@@ -10,7 +10,7 @@ use crate::{
     domain::{
         attempt::Frozen,
         id::RefundId,
-        refund::{HAD_FAILED, Refund, RefundEvent, RefundMoved, RefundState, RefundStep, ask_again_in},
+        refund::{HAD_FAILED, Initiator, Refund, RefundEvent, RefundMoved, RefundState, RefundStep, ask_again_in},
         time::Timestamp,
         wallet::Wallet,
     },
@@ -118,6 +118,11 @@ impl Steps {
             let (wallet, ended) = (refund.wallet.as_str(), status.to_ascii_lowercase());
             metrics::counter!("prepay_refunds_total", "wallet" => wallet, "status" => ended).increment(1);
             tracing::info!(out_refund_no = %refund.out_refund_no(), status, "a refund is settled");
+        }
+        let fails = matches!(refund.state, RefundState::Failed { .. }) && moved.from_state != refund.state.name();
+        if done == RefundCommitted::Done && fails && refund.initiator == Initiator::System {
+            let number = refund.out_refund_no();
+            tracing::error!(out_refund_no = %number, "a refund of unexpected money failed: a person is to look (`prepay order anomalies`)");
         }
         if done == RefundCommitted::Done && moved.from_state == "failed" && moved.shift.reserved > 0 {
             let number = refund.out_refund_no();

@@ -107,9 +107,12 @@ impl Store {
         Ok(self.run_if_all(guards, Vec::new()).await?.is_none())
     }
 
-    /// The newest anomalies of all orders, at most `limit`.
-    pub async fn list_anomalies(&self, limit: u64) -> Result<Vec<AnomalyRow>, StoreError> {
-        let select = anomalies::Entity::find().order_by_desc(anomalies::Column::Id).limit(limit);
+    /// The newest anomalies of all orders, at most `limit`; only those handled so, unless all are wanted.
+    pub async fn list_anomalies(&self, handled: Option<Handled>, limit: u64) -> Result<Vec<AnomalyRow>, StoreError> {
+        let mut select = anomalies::Entity::find().order_by_desc(anomalies::Column::Id).limit(limit);
+        if let Some(handled) = handled {
+            select = select.filter(anomalies::Column::Handled.eq(handled.as_str()));
+        }
         let rows = self.read("anomalies", |db| async move { select.all(&*db).await }).await?;
         rows.into_iter().map(anomaly).collect()
     }

@@ -186,6 +186,42 @@ mod on_sqlite {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn money_that_waits_for_a_person_is_found() {
+        let desk = Desk::open().await;
+        let list = async |more: &[&str]| desk.at.ok(&[&["order", "anomalies"][..], more].concat()).await;
+        assert_eq!(list(&[]).await, "no unexpected money waits for a person\n");
+        assert_eq!(list(&["--all"]).await, "no unexpected money\n");
+        let twice = desk.paid_twice().await;
+        assert_eq!(list(&[]).await, "no unexpected money waits for a person\n", "its policy decides");
+        let disputed = desk.disputed(Mismatch::Foreign { field: "mchid".into() }).await;
+        let rows = |told: &str| -> Vec<Vec<String>> {
+            let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            told.lines().map(columns).collect()
+        };
+        let number = |order: &Order| order.out_trade_no(attempt(1).no).to_string();
+        let named = |order: &Order| [order.order_no.to_string(), "C1".to_owned(), number(order)];
+        let told = list(&[]).await;
+        let lines = rows(&told);
+        assert_eq!(lines.len(), 3, "a heading, a row, what to do next: {told}");
+        assert_eq!(lines[1][1..4], named(&disputed), "{told}");
+        assert!(lines[1].contains(&"disputed".to_owned()) && lines[1].contains(&"person".to_owned()), "{told}");
+        for command in ["prepay order show", "prepay order decide", "prepay refund make"] {
+            assert!(told.lines().last().unwrap().contains(command), "{command}: {told}");
+        }
+        assert_eq!(rows(&list(&["--all"]).await).len(), 5, "those of the policy, too");
+
+        // A refund by policy that fails leaves its money to a person.
+        let anomalies = desk.store.anomalies(twice.id).await.unwrap();
+        assert!(desk.store.handle_anomaly(anomalies[1].id, Handled::Person).await.unwrap());
+        let told = list(&[]).await;
+        let found: Vec<_> = rows(&told)[1..3].iter().map(|row| row[1..4].to_vec()).collect();
+        assert_eq!(found, [named(&disputed), named(&twice)], "the newest first: {told}");
+        assert_eq!(rows(&list(&["--limit", "1"]).await).len(), 3);
+        assert_eq!(desk.at.run(&["order", "anomalies", "--limit", "0"]).await.code, 2);
+        desk.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_payment_is_given_back_by_hand() {
         let desk = Desk::open().await;
         let make = async |order: &Order, more: &[&str]| {

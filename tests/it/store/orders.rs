@@ -59,7 +59,16 @@ async fn paid_late_and_twice(store: &Store) {
     let kinds: Vec<_> = store.anomalies(order.id).await.unwrap().iter().map(|row| row.kind).collect();
     use AnomalyKind::{ClosedNumberPaid, LatePayment, SecondPayment};
     assert_eq!(kinds, [ClosedNumberPaid, LatePayment, ClosedNumberPaid, SecondPayment]);
-    assert_eq!(store.list_anomalies(1).await.unwrap()[0].kind, SecondPayment);
+    let listed = |handled, limit| async move {
+        let rows = store.list_anomalies(handled, limit).await.unwrap();
+        rows.into_iter().map(|row| row.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(None, 1).await, [SecondPayment]);
+    let late = store.anomalies(order.id).await.unwrap()[1].clone();
+    assert_eq!(listed(Some(Handled::Person), 50).await, []);
+    assert!(store.handle_anomaly(late.id, Handled::Person).await.unwrap());
+    assert_eq!(listed(Some(Handled::Person), 1).await, [LatePayment]);
+    assert_eq!(listed(Some(Handled::Due), 2).await, [SecondPayment, ClosedNumberPaid]);
 }
 
 pub fn disputed_by(trade_no: &str, what: Mismatch) -> OrderEvent {
