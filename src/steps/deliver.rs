@@ -189,29 +189,40 @@ impl Deliverer {
         Some(now.plus(jittered.max(asked)))
     }
 
-    /// Puts aside what is due for paused endpoints, and lets out what waits for one that answers again.
+    /// Puts aside what is due for paused endpoints, and lets out what waits for one that answers again. Each by itself: what goes
+    /// wrong with the one does not keep the other from being done.
     pub async fn tend_endpoints(&self) {
-        let (store, now) = (&self.store, self.clock.now());
-        let tended = async {
-            while store.hold_paused_events(now, ROWS_AT_ONCE).await? == ROWS_AT_ONCE {}
-            store.hold_excess_events(now, ROWS_AT_ONCE, ROWS_AT_ONCE).await?;
-            let after = self.let_out_to();
-            let (released, to) = store.release_held_events(now, ROWS_AT_ONCE / 2, after.as_ref()).await?;
-            *self.let_out_to.lock().unwrap_or_else(PoisonError::into_inner) = to;
-            if released > 0 {
-                store.wake_senders();
+        let now = self.clock.now();
+        for tended in [self.put_aside(now).await, self.let_out(now).await, self.tell_ages(now).await] {
+            if let Err(error) = tended {
+                tracing::warn!(%error, "merchants' endpoints cannot be looked after");
             }
-            let age = |oldest: Option<Timestamp>| {
-                let age = oldest.map_or(Duration::ZERO, |due_at| now.since(due_at));
-                u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
-            };
-            metrics::gauge!("prepay_event_due_age_seconds").set(age(store.oldest_due_event(now).await?));
-            metrics::gauge!("prepay_event_held_age_seconds").set(age(store.oldest_held_event().await?));
-            Ok::<_, StoreError>(())
-        };
-        if let Err(error) = tended.await {
-            tracing::warn!(%error, "merchants' endpoints cannot be looked after");
         }
+    }
+
+    async fn put_aside(&self, now: Timestamp) -> Result<(), StoreError> {
+        while self.store.hold_paused_events(now, ROWS_AT_ONCE).await? == ROWS_AT_ONCE {}
+        self.store.hold_excess_events(now, ROWS_AT_ONCE, ROWS_AT_ONCE).await.map(drop)
+    }
+
+    async fn let_out(&self, now: Timestamp) -> Result<(), StoreError> {
+        let after = self.let_out_to();
+        let (released, to) = self.store.release_held_events(now, ROWS_AT_ONCE / 2, after.as_ref()).await?;
+        *self.let_out_to.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        if released > 0 {
+            self.store.wake_senders();
+        }
+        Ok(())
+    }
+
+    async fn tell_ages(&self, now: Timestamp) -> Result<(), StoreError> {
+        let age = |oldest: Option<Timestamp>| {
+            let age = oldest.map_or(Duration::ZERO, |due_at| now.since(due_at));
+            u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
+        };
+        metrics::gauge!("prepay_event_due_age_seconds").set(age(self.store.oldest_due_event(now).await?));
+        metrics::gauge!("prepay_event_held_age_seconds").set(age(self.store.oldest_held_event().await?));
+        Ok(())
     }
 
     fn let_out_to(&self) -> Option<EndpointId> {

@@ -11,6 +11,7 @@ use crate::{
         order::{Order, OrderEvent, OrderState},
     },
     gateway::{GatewayError, PaidTrade, TradeState},
+    store::Postponed,
 };
 
 /// What the wallet's answer came to, the order as it is after it.
@@ -146,7 +147,8 @@ impl Steps {
                 // Not asked is not asked: the timetable stays where it is, and so does the order.
                 metrics::counter!("prepay_questions_postponed_total", "wallet" => channel.account.wallet.as_str())
                     .increment(1);
-                return Ok(self.store.postpone_query(order.id, no, now.plus(no_room.retry_in)).await?);
+                let until = now.plus(no_room.retry_in);
+                return Ok(self.store.postpone_query(order.id, attempt, until, Postponed::NoRoom).await?);
             }
         };
         let over = now > order.expire_at.plus(Order::SETTLED_AFTER_EXPIRY)
@@ -156,9 +158,9 @@ impl Steps {
         let settled = match answer {
             Answer::Settled => true,
             // A page that waits takes a question that is counted for an answer.
-            Answer::Unknown(_) if !over => {
-                let again = ask_again_at_age(now.since(attempt.prepaid_at()));
-                return Ok(self.store.postpone_query(order.id, no, self.now().plus(again)).await?);
+            Answer::Unknown(_) => {
+                let until = self.now().plus(ask_again_at_age(now.since(order.asked_about_since(attempt))));
+                return Ok(self.store.postpone_query(order.id, attempt, until, Postponed::NoAnswer).await?);
             }
             answer => over && self.end_number(answer, no, &channel, &permit).await?,
         };

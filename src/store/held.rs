@@ -57,30 +57,32 @@ impl Store {
             .into_tuple::<(String, i64)>();
         let mut held = 0;
         for (one, waiting) in self.read("merchant_events", |db| async move { crowded.all(&*db).await }).await? {
-            let one = Entity::find_by_id(one);
-            let one = self.read("merchant_events", |db| async move { one.one(&*db).await }).await?;
-            let Some(one) = one else { continue };
             let excess = Ord::min(u64::try_from(waiting).unwrap_or(0).saturating_sub(keep), limit - held);
-            if excess == 0 {
-                continue;
-            }
-            let (whose, who): (_, Value) = match crowd {
-                Column::Endpoint => ("endpoint", one.endpoint.into()),
-                _ => ("merchant_id", one.merchant_id.into()),
-            };
-            let newest = self.newest_due(whose, who, now, excess).await?;
-            let mut known = std::collections::HashSet::new();
-            for (id, endpoint, url, merchant) in &newest {
-                // Only a known endpoint's events are let out again.
-                if known.insert(endpoint) {
-                    let merchant = rows::merchant_id(*merchant).map_err(|column| column.of("merchant_events", id))?;
-                    self.know_endpoint(merchant, url, now).await?;
-                }
-            }
-            let ids: Vec<String> = newest.into_iter().map(|(id, ..)| id).collect();
-            held += self.move_events(&ids, EventState::Pending, EventState::Held).await?;
+            held += beside_others(self.hold_newest_of(crowd, one, now, excess).await)?;
         }
         Ok(held)
+    }
+
+    /// Holds so many of the crowd that this event stands for.
+    async fn hold_newest_of(&self, crowd: Column, one: String, now: Timestamp, excess: u64) -> Result<u64, StoreError> {
+        let one = Entity::find_by_id(one);
+        let one = self.read("merchant_events", |db| async move { one.one(&*db).await }).await?;
+        let Some(one) = one.filter(|_| excess > 0) else { return Ok(0) };
+        let (whose, who): (_, Value) = match crowd {
+            Column::Endpoint => ("endpoint", one.endpoint.into()),
+            _ => ("merchant_id", one.merchant_id.into()),
+        };
+        let newest = self.newest_due(whose, who, now, excess).await?;
+        let mut known = std::collections::HashSet::new();
+        for (id, endpoint, url, merchant) in &newest {
+            // Only a known endpoint's events are let out again.
+            if known.insert(endpoint) {
+                let merchant = rows::merchant_id(*merchant).map_err(|column| column.of("merchant_events", id))?;
+                self.know_endpoint(merchant, url, now).await?;
+            }
+        }
+        let ids: Vec<String> = newest.into_iter().map(|(id, ..)| id).collect();
+        self.move_events(&ids, EventState::Pending, EventState::Held).await
     }
 
     /// Events of an endpoint or a merchant that are due and on nobody's way: first those that wait for an earlier one of their
@@ -126,24 +128,28 @@ impl Store {
         let next = endpoints.last().filter(|_| more).cloned().map(EndpointId);
         let mut released = 0;
         for endpoint in endpoints {
-            let sql = format!(
-                "SELECT e.id FROM merchant_events e WHERE e.endpoint = ? AND e.state = 'held' AND NOT EXISTS ({EARLIER}) \
-                 ORDER BY e.next_at LIMIT ?"
-            );
-            let (who, limit) = (Value::from(endpoint), i64::try_from(per_endpoint).unwrap_or(i64::MAX));
-            let held = self.event_ids(&sql, [who.clone(), now.ms().into(), limit.into()]).await?;
-            let Some(first) = held.first() else { continue };
-            let first = Entity::find_by_id(first);
-            let first = self.read("merchant_events", |db| async move { first.one(&*db).await }).await?;
-            let Some(first) = first else { continue };
-            let room = self.room("endpoint", who, now, per_endpoint).await?;
-            let most = per_endpoint.saturating_mul(MERCHANT_TIMES);
-            let room = Ord::min(room, self.room("merchant_id", first.merchant_id.into(), now, most).await?);
-            let room = usize::try_from(room).unwrap_or(usize::MAX);
-            let ids: Vec<String> = held.into_iter().take(room).collect();
-            released += self.move_events(&ids, EventState::Held, EventState::Pending).await?;
+            released += beside_others(self.release_held_of(endpoint, now, per_endpoint).await)?;
         }
         Ok((released, next))
+    }
+
+    async fn release_held_of(&self, endpoint: String, now: Timestamp, per_endpoint: u64) -> Result<u64, StoreError> {
+        let sql = format!(
+            "SELECT e.id FROM merchant_events e WHERE e.endpoint = ? AND e.state = 'held' AND NOT EXISTS ({EARLIER}) \
+             ORDER BY e.next_at LIMIT ?"
+        );
+        let (who, limit) = (Value::from(endpoint), i64::try_from(per_endpoint).unwrap_or(i64::MAX));
+        let held = self.event_ids(&sql, [who.clone(), now.ms().into(), limit.into()]).await?;
+        let Some(first) = held.first() else { return Ok(0) };
+        let first = Entity::find_by_id(first);
+        let first = self.read("merchant_events", |db| async move { first.one(&*db).await }).await?;
+        let Some(first) = first else { return Ok(0) };
+        let room = self.room("endpoint", who, now, per_endpoint).await?;
+        let most = per_endpoint.saturating_mul(MERCHANT_TIMES);
+        let room = Ord::min(room, self.room("merchant_id", first.merchant_id.into(), now, most).await?);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let ids: Vec<String> = held.into_iter().take(room).collect();
+        self.move_events(&ids, EventState::Held, EventState::Pending).await
     }
 
     /// How many fewer than `most` could go there now. What waits for its next try takes nobody's place, nor does what waits for
@@ -169,5 +175,16 @@ impl Store {
             moved += self.execute(self.build(&update)).await?;
         }
         Ok(moved)
+    }
+}
+
+/// What one endpoint's or merchant's rows have against it keeps nobody else's waiting; a database that is away does.
+fn beside_others(moved: Result<u64, StoreError>) -> Result<u64, StoreError> {
+    match moved {
+        Err(error) if !error.is_passing() => {
+            tracing::error!(%error, "the events of one endpoint or merchant cannot be held or let out");
+            Ok(0)
+        }
+        moved => moved,
     }
 }

@@ -59,5 +59,5 @@ pub use orders::{Commit, Committed, Inserted};
 pub use pace::Pace;
 pub use parked::Parked;
 pub use pool::{Kind, Store, StoreSettings};
-pub use queries::{ExpiredOrder, LeaseToken};
+pub use queries::{ExpiredOrder, LeaseToken, Postponed};
 pub use refunds::{RefundCommit, RefundCommitted, RefundInserted};

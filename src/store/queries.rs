@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveValue::Set,
+    ActiveValue::{NotSet, Set},
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
     sea_query::{Expr, ExprTrait},
 };
@@ -18,11 +18,7 @@ use super::{
     error::StoreError,
     pool::Store,
 };
-use crate::domain::{
-    id::{AttemptNo, OrderId},
-    order::OrderState,
-    time::Timestamp,
-};
+use crate::domain::{attempt::Attempt, id::OrderId, order::OrderState, time::Timestamp};
 
 /// Names one round of leases; nobody else's rows carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +40,15 @@ impl std::fmt::Display for LeaseToken {
     }
 }
 
+/// Why a question is put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Postponed {
+    /// Nobody asked: a page that waits for it still goes first.
+    NoRoom,
+    /// The wallet was asked and did not tell: it had its turn.
+    NoAnswer,
+}
+
 /// An order's place among the expired ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpiredOrder {
@@ -52,18 +57,31 @@ pub struct ExpiredOrder {
 }
 
 impl Store {
-    /// A question could not be asked: it is due again then, and its lease is over. Beside the aggregate, like a page's pull.
-    pub async fn postpone_query(&self, order: OrderId, no: AttemptNo, until: Timestamp) -> Result<(), StoreError> {
+    /// A question was not asked, or not answered: it is due again then, and its lease is over. Beside the aggregate, like a page's
+    /// pull.
+    ///
+    /// `attempt` is as it was read before the question: one that a close or a prepay scheduled anew meanwhile keeps its new time.
+    pub async fn postpone_query(
+        &self,
+        order: OrderId,
+        attempt: &Attempt,
+        until: Timestamp,
+        why: Postponed,
+    ) -> Result<(), StoreError> {
         let update = Entity::update_many()
             .set(ActiveModel {
                 next_query_at: Set(Some(until.ms())),
+                query_wanted: match why {
+                    Postponed::NoRoom => NotSet,
+                    Postponed::NoAnswer => Set(false),
+                },
                 query_token: Set(None),
                 query_leased_until: Set(None),
                 ..Default::default()
             })
             .filter(Column::OrderId.eq(order.to_string()))
-            .filter(Column::No.eq(i32::from(no.get())))
-            .filter(Column::NextQueryAt.is_not_null());
+            .filter(Column::No.eq(i32::from(attempt.no.get())))
+            .filter(Column::NextQueryAt.eq(attempt.next_query_at.map(Timestamp::ms)));
         self.execute(self.build(&update.into_query())).await?;
         Ok(())
     }

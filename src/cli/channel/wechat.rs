@@ -134,7 +134,7 @@ pub struct SetArgs {
     /// Private key of the new merchant API certificate; - is stdin
     #[arg(long, value_name = "FILE", requires = "serial_no")]
     private_key_file: Option<Source>,
-    /// The new APIv3 key; the one before still opens notices sealed with it; - is stdin
+    /// The new APIv3 key, here first and then in the merchant platform; the one before still opens notices sealed with it; - is stdin
     #[arg(long, value_name = "FILE")]
     apiv3_key_file: Option<Source>,
     /// Forget the APIv3 key before

@@ -364,6 +364,11 @@ impl Order {
         self.close_wanted_at.is_some() && matches!(self.state, OrderState::Waiting | OrderState::Open)
     }
 
+    /// When the timetable of questions about a number began: with its last prepay, or anew with the wish to close the order.
+    pub fn asked_about_since(&self, attempt: &Attempt) -> Timestamp {
+        self.close_wanted_at.map_or(attempt.prepaid_at(), |at| at.max(attempt.prepaid_at()))
+    }
+
     /// The attempt whose payment made the order paid.
     pub fn paying_attempt(&self) -> Option<&Attempt> {
         match self.state {

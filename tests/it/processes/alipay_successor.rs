@@ -103,7 +103,7 @@ mod on_postgres {
                     })
                     .await;
                 }
-                assert_eq!(place.rows_of("parked").await, 0, "no notice was unreadable");
+                place.assert_nothing_parked().await;
                 fleet.at.assert_no_secret_printed();
                 fleet.stop().await;
             })

@@ -467,6 +467,17 @@ pub async fn a_long_queue_of_one_merchant_is_held_over_all_its_endpoints(place: 
     assert_eq!(let_out(store, 2, 100).await, 1);
 }
 
+pub async fn a_long_queue_that_cannot_be_read_keeps_no_other_from_being_held(place: Place) {
+    let store = &place.store;
+    for n in 0..9 {
+        for (merchant, host) in [(1, "a"), (2, "b"), (3, "c")] {
+            paid(store, merchant, &format!("https://{host}.example/{n}")).await;
+        }
+    }
+    place.sql("UPDATE merchant_events SET merchant_id = -1 WHERE merchant_id = 2").await;
+    assert_eq!(store.hold_excess_events(secs(1), 2, 100).await.unwrap(), 14, "seven of either other");
+}
+
 pub async fn an_event_that_cannot_be_read_keeps_no_other_waiting(place: Place) {
     let store = &place.store;
     let later = paid(store, 1, "https://a.example/1").await;

@@ -14,6 +14,7 @@ mod orders;
 mod outcomes;
 pub mod place;
 mod queries;
+mod refund_news;
 mod refunds;
 mod registry;
 mod schema;
@@ -86,6 +87,7 @@ on_every_database! {
         a_wish_to_send_again_during_a_try_is_not_lost,
         a_merchant_of_many_endpoints_takes_turns_with_the_others,
         a_long_queue_of_one_merchant_is_held_over_all_its_endpoints,
+        a_long_queue_that_cannot_be_read_keeps_no_other_from_being_held,
         an_event_that_cannot_be_read_keeps_no_other_waiting,
         no_event_is_leased_twice;
     event_turns:
@@ -112,6 +114,8 @@ on_every_database! {
     queries:
         no_question_is_leased_twice,
         a_lease_ends,
+        a_question_is_put_off_by_what_became_of_it,
+        a_question_scheduled_anew_meanwhile_is_not_put_off,
         a_page_pulls_a_question_forward,
         orders_that_cannot_be_closed_do_not_keep_others_open;
     turns:
@@ -124,6 +128,12 @@ on_every_database! {
         pages_that_wait_leave_every_fourth_place,
         a_clock_that_was_ahead_holds_no_number_up,
         what_has_no_room_is_left_alone;
+    refund_news:
+        a_refunds_later_news_takes_the_place_of_the_earlier,
+        a_refunds_later_news_waits_for_the_earlier_ones_try,
+        news_of_refunds_do_not_use_up_a_payments_tries,
+        what_is_told_at_once_is_numbered_one_after_the_other,
+        what_cannot_be_told_did_not_happen;
     refunds:
         every_state_of_a_refund_round_trips,
         refunds_at_once_never_pass_what_was_paid,
@@ -132,16 +142,11 @@ on_every_database! {
         sends_about_one_payment_keep_their_distance,
         a_due_refund_is_leased_once,
         one_accounts_many_refunds_delay_no_others,
-        a_refunds_later_news_takes_the_place_of_the_earlier,
         an_over_reserved_payment_sends_nothing,
         a_cancelled_refund_lets_the_others_of_its_payment_go,
         a_cancel_and_a_send_at_once_are_one_of_both,
         a_refund_by_hand_notes_the_anomalies_of_its_payment,
         a_refund_by_policy_that_fails_is_a_persons,
-        a_refunds_later_news_waits_for_the_earlier_ones_try,
-        news_of_refunds_do_not_use_up_a_payments_tries,
-        what_is_told_at_once_is_numbered_one_after_the_other,
-        what_cannot_be_told_did_not_happen,
         an_anomaly_is_kept_once_and_decided_once,
         money_is_not_noted_as_given_back_while_a_part_of_it_is_free;
     registry:

@@ -106,6 +106,13 @@ impl Place {
         self.number(&format!("SELECT COUNT(*) FROM {table}")).await
     }
 
+    /// Every notice was readable, and every message ours.
+    pub async fn assert_nothing_parked(&self) {
+        let parked = self.store.list_parked(10).await.expect("the table is read");
+        let why: Vec<_> = parked.iter().map(|row| (&row.queue, &row.reason)).collect();
+        assert!(why.is_empty(), "parked: {why:?}");
+    }
+
     async fn drop_database(self) {
         self.store.close().await;
         if let Some((server, name)) = &self.server {

@@ -11,7 +11,7 @@ use prepay::{
         order::{Order, OrderEvent},
         time::Timestamp,
     },
-    store::{Commit, Committed, Inserted, Store},
+    store::{Commit, Committed, Inserted, Postponed, Store},
 };
 use tokio::sync::Mutex;
 
@@ -84,6 +84,36 @@ pub async fn a_lease_ends(place: Place) {
     // Settled: never again.
     step(store, &order, OrderEvent::AttemptRetired { attempt: attempt(1).no, how: Retirement::Closed }).await;
     assert_eq!(lease(store, secs(4000), 10).await, []);
+}
+
+/// The wallet had its turn with one it left unanswered; one that found no room had none.
+pub async fn a_question_is_put_off_by_what_became_of_it(place: Place) {
+    let store = &place.store;
+    enrolled(store).await;
+    let order = waiting(store).await;
+    for (why, wanted) in [(Postponed::NoRoom, 1), (Postponed::NoAnswer, 0)] {
+        let asked = store.load_order(order.id).await.unwrap().unwrap();
+        let now = asked.attempts[0].next_query_at.unwrap();
+        assert!(store.pull_query_forward(order.id, now, Duration::from_secs(3)).await.unwrap());
+        assert_eq!(lease(store, now, 10).await.len(), 1);
+        let again = now.plus(Duration::from_secs(20));
+        store.postpone_query(order.id, &asked.attempts[0], again, why).await.unwrap();
+        assert_eq!(place.number("SELECT COUNT(*) FROM attempts WHERE query_wanted = TRUE").await, wanted, "{why:?}");
+        assert_eq!(lease(store, again.minus(Duration::from_secs(1)), 10).await, []);
+        let put_off = store.load_order(order.id).await.unwrap().unwrap();
+        assert_eq!((put_off.attempts[0].next_query_at, put_off.attempts[0].queries), (Some(again), 0));
+    }
+}
+
+/// Its merchant wants it closed while the wallet hangs: the close does not wait until the hung question would be asked again.
+pub async fn a_question_scheduled_anew_meanwhile_is_not_put_off(place: Place) {
+    let store = &place.store;
+    enrolled(store).await;
+    let asked = waiting(store).await;
+    assert_eq!(lease(store, secs(5), 10).await.len(), 1);
+    step_at(store, &asked, OrderEvent::CloseRequested, secs(8)).await;
+    store.postpone_query(asked.id, &asked.attempts[0], secs(600), Postponed::NoAnswer).await.unwrap();
+    assert_eq!(lease(store, secs(8), 10).await, [(asked.id, attempt(1).no)]);
 }
 
 pub async fn a_page_pulls_a_question_forward(place: Place) {

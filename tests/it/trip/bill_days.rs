@@ -23,7 +23,8 @@ use prepay::{
 use simulator::{BillChange, Bills, Call, Fault, FaultKind, Match};
 
 use super::{
-    bills::{csv, is_empty, of_another_system},
+    bills::csv,
+    books::{Books, is_empty, of_another_system},
     harness::{SOON, World, until},
     sides::{Side, number},
 };
@@ -38,6 +39,22 @@ impl World {
 
     fn left_out(&self, side: Side, out_trade_no: String, out_refund_no: Option<String>) {
         self.change_bills(side, BillChange::LeaveOut { out_trade_no, out_refund_no });
+    }
+
+    /// A payment two minutes before its day begins, by our rows, that neither day's bill has; its number, and the day after.
+    async fn missing_before_midnight(&self) -> (Books, String, BillDate) {
+        self.set_bills(Bills::Ready);
+        let mut books = self.books().await;
+        books.steps.settings.bill_edge = Duration::from_secs(300);
+        let order = self.paid_by("A1", Side::Wechat).await;
+        let date = self.day_of(&order).await;
+        self.has_a_bill(Side::Wechat, date);
+        self.has_a_bill(Side::Wechat, date.previous());
+        self.left_out(Side::Wechat, number(&order, 1), None);
+        let late = date.begin().minus(Duration::from_secs(120)).ms();
+        self.place.sql(&format!("UPDATE attempts SET paid_at = {late} WHERE state = 'paid'")).await;
+        self.place.sql(&format!("UPDATE channel_accounts SET created_at = created_at - {}", 9 * DAY_MS)).await;
+        (books, number(&order, 1), date)
     }
 
     /// Whether the merchant is told that its bill of a day is whole.
@@ -242,17 +259,8 @@ impl BillProgress for Half {
 }
 
 pub async fn two_days_looked_at_side_by_side_miss_nothing_between_them(world: World) -> World {
-    world.set_bills(Bills::Ready);
-    let mut books = world.books().await;
-    books.steps.settings.bill_edge = Duration::from_secs(300);
-    let order = world.paid_by("A1", Side::Wechat).await;
-    let (account, date) = (world.wechat.account, world.day_of(&order).await);
-    world.has_a_bill(Side::Wechat, date);
-    world.has_a_bill(Side::Wechat, date.previous());
-    world.left_out(Side::Wechat, number(&order, 1), None);
-    let late = date.begin().minus(Duration::from_secs(120)).ms();
-    world.place.sql(&format!("UPDATE attempts SET paid_at = {late} WHERE state = 'paid'")).await;
-    world.place.sql(&format!("UPDATE channel_accounts SET created_at = created_at - {}", 9 * DAY_MS)).await;
+    let (books, number, date) = world.missing_before_midnight().await;
+    let account = world.wechat.account;
     let together = Arc::new(Together(AtomicUsize::new(0)));
     let looks = [date, date.previous()].map(|date| {
         let (steps, half) = (books.steps.clone(), Half(together.clone(), AtomicBool::new(false)));
@@ -264,26 +272,17 @@ pub async fn two_days_looked_at_side_by_side_miss_nothing_between_them(world: Wo
     }
     let mut open = world.open_kinds().await;
     open.dedup();
-    assert_eq!(open, [(DiscrepancyKind::MissingThere, number(&order, 1))]);
+    assert_eq!(open, [(DiscrepancyKind::MissingThere, number)]);
     world
 }
 
 /// Fewer days are known than before, so a look sees less: what it does not look for is not gone.
 pub async fn what_a_later_look_cannot_see_stays_open(world: World) -> World {
-    world.set_bills(Bills::Ready);
-    let mut books = world.books().await;
-    books.steps.settings.bill_edge = Duration::from_secs(300);
-    let order = world.paid_by("A1", Side::Wechat).await;
-    let (account, date) = (world.wechat.account, world.day_of(&order).await);
-    world.has_a_bill(Side::Wechat, date);
-    world.has_a_bill(Side::Wechat, date.previous());
-    world.left_out(Side::Wechat, number(&order, 1), None);
-    let late = date.begin().minus(Duration::from_secs(120)).ms();
-    world.place.sql(&format!("UPDATE attempts SET paid_at = {late} WHERE state = 'paid'")).await;
-    world.place.sql(&format!("UPDATE channel_accounts SET created_at = created_at - {}", 9 * DAY_MS)).await;
+    let (books, number, date) = world.missing_before_midnight().await;
+    let account = world.wechat.account;
     books.matched(account, date.previous()).await;
     assert_eq!(books.matched(account, date).await.totals.discrepancies, 1);
-    let missing = [(DiscrepancyKind::MissingThere, number(&order, 1))];
+    let missing = [(DiscrepancyKind::MissingThere, number)];
     let forgotten = format!("UPDATE bill_runs SET state = 'due', matched_at = NULL WHERE date = '{}'", date.previous());
     world.place.sql(&forgotten).await;
     assert_eq!(books.matched(account, date).await.totals.discrepancies, 0, "the day before may have it");

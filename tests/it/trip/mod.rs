@@ -5,6 +5,7 @@ mod bad_input;
 mod basics;
 mod bill_days;
 mod bills;
+mod books;
 mod broker_away;
 mod caller;
 mod closes;
@@ -161,6 +162,7 @@ on_every_place! {
         another_merchants_notice_pays_nothing_here,
         a_page_that_asks_hears_of_a_payment_whose_notice_was_lost,
         a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost,
+        no_merchant_is_told_synced_while_the_wallet_is_silent,
         a_page_that_asks_all_the_time_does_not_hammer_the_wallet,
         a_payment_nobody_hears_of_is_found_by_asking,
         a_notice_before_the_prepays_answer_pays,

@@ -1,7 +1,7 @@
 //! Wallets tell of payments, late, twice, falsely or never: the order follows the money and nothing else.
 
 use futures_util::future::join_all;
-use prepay::domain::id::OrderId;
+use prepay::domain::{id::OrderId, order::Order};
 use serde_json::{Value, json};
 use simulator::{Call, Event, FaultKind};
 use tokio::time::{Duration, Instant, sleep};
@@ -297,15 +297,55 @@ pub async fn a_page_that_asks_hears_of_a_payment_whose_notice_was_lost(world: Wo
     world
 }
 
+impl World {
+    async fn synced(&self, order_no: &str) -> Value {
+        let target = format!("/api/v1/orders/{order_no}?sync=true");
+        let (_, answer) = self.shop.send(self.shop.call(reqwest::Method::GET, &target, b"")).await;
+        answer["data"].clone()
+    }
+}
+
 /// The merchant's own question goes to the wallet first, when it asks for that.
 pub async fn a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost(world: World) -> World {
     world.lose_all_notices();
     for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
         world.paid_unheard(order_no, side).await;
-        let target = format!("/api/v1/orders/{order_no}?sync=true");
-        let (_, answer) = world.shop.send(world.shop.call(reqwest::Method::GET, &target, b"")).await;
-        assert_eq!(answer["data"]["payStatus"], "SUCCESS", "{answer:#}");
-        assert_eq!(answer["data"]["synced"], true);
+        let synced = world.synced(order_no).await;
+        assert_eq!((&synced["payStatus"], &synced["synced"]), (&json!("SUCCESS"), &json!(true)), "{synced:#}");
+    }
+    world
+}
+
+/// Open, being closed and past its expiry: what the wallet did not say it is not called to have said.
+pub async fn no_merchant_is_told_synced_while_the_wallet_is_silent(world: World) -> World {
+    world.lose_all_notices();
+    let side = Side::Wechat;
+    let mut orders = Vec::new();
+    for order_no in ["A1", "A2", "A3"] {
+        let order = world.shop.new_order(order_no).await;
+        world.tap_ready(&order, &world.person(side)).await;
+        world.fault_always(side, Call::Query, &order, FaultKind::HtmlBefore);
+        orders.push(order);
+    }
+    let (status, answer) = world.shop.post("/api/v1/orders/A2/close", &json!({})).await;
+    assert_eq!((status.as_u16(), &answer["data"]["status"]), (200, &json!("FAIL")), "{answer:#}");
+    let over = world.clock.now().minus(Order::SETTLED_AFTER_EXPIRY + Duration::from_secs(1));
+    let id = orders[2]["serialNo"].as_str().unwrap();
+    world.place.sql(&format!("UPDATE orders SET expire_at = {} WHERE id = '{id}'", over.ms())).await;
+    for (order_no, order) in ["A1", "A2", "A3"].iter().zip(&orders) {
+        let asked = world.sim.ledger().queries_of(&number(order, 1));
+        let synced = world.synced(order_no).await;
+        assert_eq!((&synced["payStatus"], &synced["synced"]), (&json!("PROCESSING"), &json!(false)), "{synced:#}");
+        let again = world.sim.ledger().queries_of(&number(order, 1));
+        assert!(again > asked, "{order_no}: the wallet was asked");
+    }
+    world.sim.faults().clear();
+    for (order_no, status) in [("A1", "PROCESSING"), ("A2", "CLOSE"), ("A3", "CLOSE")] {
+        let told = async || {
+            let synced = world.synced(order_no).await;
+            synced["payStatus"] == status && synced["synced"] == true
+        };
+        until("the wallet says how it stands", told).await;
     }
     world
 }

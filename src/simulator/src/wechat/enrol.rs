@@ -136,7 +136,12 @@ impl Wechat {
     /// Sets a new APIv3 key and tells it; notifications are encrypted with it from now on.
     pub fn new_apiv3_key(&self, mchid: &str) -> Option<String> {
         let apiv3_key = chance::text(32);
-        self.change_merchant(mchid, |merchant| merchant.apiv3_key.clone_from(&apiv3_key)).then_some(apiv3_key)
+        self.set_apiv3_key(mchid, &apiv3_key).then_some(apiv3_key)
+    }
+
+    /// The same with a key of the merchant's choice, 32 characters; false when it is unknown.
+    pub fn set_apiv3_key(&self, mchid: &str, apiv3_key: &str) -> bool {
+        self.change_merchant(mchid, |merchant| apiv3_key.clone_into(&mut merchant.apiv3_key))
     }
 
     /// Moves a merchant between public key and platform certificate; false when it is unknown.
