@@ -2,132 +2,34 @@
 
 mod on_postgres {
     mod on_rabbitmq {
-        use std::{
-            fs,
-            net::SocketAddr,
-            sync::{
-                Arc, RwLock,
-                atomic::{AtomicBool, AtomicUsize, Ordering},
-            },
-            time::{Duration, Instant},
-        };
+        use std::fs;
 
-        use reqwest::Method;
-        use serde_json::{Value, json};
-        use simulator::{
-            Simulator,
-            wechat::{KeyMode, Press},
-        };
-        use tokio::task::JoinSet;
+        use simulator::wechat::KeyMode;
 
         use crate::{
             cli::deployment::field,
-            processes::{fleet::Fleet, phones::until_parameters},
-            store::place::{On, run},
-            trip::{
-                harness::until,
-                inbox::Inbox,
-                shop::{Shop, order_body, pay_info},
+            processes::{
+                fleet::Fleet,
+                street::{Street, With},
             },
+            store::place::{On, run},
+            trip::{harness::until, inbox::Inbox, shop::Shop},
         };
-
-        const SHOPPERS: usize = 4;
-
-        /// What all shoppers share.
-        struct Street {
-            fronts: [SocketAddr; 2],
-            sim: Simulator,
-            appid: String,
-            /// Signs with the key that is the merchant's own choice right now.
-            shop: RwLock<Shop>,
-            /// Where the merchant is told of payments.
-            inbox: Inbox,
-            closing: AtomicBool,
-            paid: AtomicUsize,
-        }
-
-        impl Street {
-            /// Orders and pays, again and again, at both fronts in turn. Any refusal is a panic.
-            async fn shopper(self: Arc<Self>, number: usize) -> Vec<String> {
-                let client = reqwest::Client::builder().no_proxy().build().unwrap();
-                let mut bought = Vec::new();
-                for at in 0.. {
-                    if self.closing.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let order_no = format!("S{number}-{at}");
-                    let fronts =
-                        if (number + at).is_multiple_of(2) { self.fronts } else { [self.fronts[1], self.fronts[0]] };
-                    let order = self.order(&client, &fronts, &order_no).await;
-                    let openid = self.sim.wechat().new_openid(&self.appid);
-                    let code = self.sim.wechat().new_code(&self.appid, &openid);
-                    let data = until_parameters(&client, &fronts, &pay_info(&order, "WECHAT"), &code).await;
-                    let result = self.sim.wechat().request_payment(&data, &openid, Press::Pay).unwrap();
-                    assert!(result.transaction_id.is_some(), "{}", result.err_msg);
-                    self.paid.fetch_add(1, Ordering::Relaxed);
-                    bought.push(order_no);
-                }
-                bought
-            }
-
-            /// A merchant's server: it comes again only when nobody answered at all.
-            async fn order(&self, client: &reqwest::Client, fronts: &[SocketAddr], order_no: &str) -> Value {
-                let mut body = order_body(order_no);
-                body["notifyUrl"] = json!(self.inbox.url);
-                let body = body.to_string();
-                let deadline = Instant::now() + Duration::from_secs(30);
-                for front in fronts.iter().cycle() {
-                    let call = self.shop.read().unwrap().call(Method::POST, "/api/v1/orders", body.as_bytes());
-                    let mut request = client.post(format!("http://{front}{}", call.target)).body(call.body);
-                    for (name, value) in call.headers {
-                        request = request.header(name, value);
-                    }
-                    match request.send().await {
-                        Ok(answer) => {
-                            let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
-                            if let Ok(answer) = serde_json::from_str::<Value>(&text) {
-                                assert_eq!(answer["code"], "200", "{status} {answer:#}");
-                                return answer["data"].clone();
-                            }
-                        }
-                        Err(error) => assert!(Instant::now() < deadline, "{error}"),
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                unreachable!("fronts are cycled for ever")
-            }
-
-            /// Some more orders went through, on whatever keys there are now.
-            async fn goes_on(&self) {
-                let before = self.paid.load(Ordering::Relaxed);
-                let enough = || self.paid.load(Ordering::Relaxed) >= before + 2 * SHOPPERS;
-                until("orders go through", || async { enough() }).await;
-            }
-        }
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn every_key_is_changed_under_load_without_one_failed_request() {
             run(On::Postgres, |place| async move {
                 let mut fleet = Fleet::start_with(&place, &[("PREPAY_RELOAD_EVERY_MS", "300")]).await;
                 let told_with = fleet.at.ok(&["merchant", "key", "add", "C1", "--webhook"]).await;
-                let street = Arc::new(Street {
-                    fronts: fleet.fronts,
-                    sim: fleet.sim().clone(),
-                    appid: fleet.enrolled.wechat_app.appid.clone(),
-                    shop: RwLock::new(fleet.enrolled.shop.clone()),
-                    inbox: Inbox::open().await,
-                    closing: AtomicBool::new(false),
-                    paid: AtomicUsize::new(0),
-                });
-                let mut load = JoinSet::new();
-                for number in 0..SHOPPERS {
-                    load.spawn(street.clone().shopper(number));
-                }
-                street.goes_on().await;
+                // Where the merchant is told of payments.
+                let inbox = Inbox::open().await;
+                let with = With::Wechat { appid: fleet.enrolled.wechat_app.appid.clone() };
+                let shop = fleet.enrolled.shop.clone();
+                let (street, crowd) = Street::open(&fleet, with, shop, Some(inbox.url.clone())).await;
 
                 merchants_key(&fleet, &street).await;
                 street.goes_on().await;
-                let secrets = webhook_secret(&fleet, &street, &told_with).await;
+                let secrets = webhook_secret(&fleet, &inbox, &told_with).await;
                 street.goes_on().await;
                 pay_info_key(&fleet).await;
                 street.goes_on().await;
@@ -138,19 +40,11 @@ mod on_postgres {
                 wallets_own_key(&fleet, &street).await;
                 master_keys(&mut fleet, &street).await;
 
-                street.closing.store(true, Ordering::Relaxed);
-                let bought: Vec<String> = load.join_all().await.into_iter().flatten().collect();
-                let shop = street.shop.read().unwrap().clone();
-                for order_no in &bought {
-                    until("the merchant sees the payment", || async {
-                        shop.order(order_no).await["payStatus"] == "SUCCESS"
-                    })
-                    .await;
-                }
+                let bought = street.close(crowd).await;
                 place.assert_nothing_parked().await;
-                let all_told = || async { street.inbox.heard().len() >= bought.len() };
+                let all_told = || async { inbox.heard().len() >= bought.len() };
                 until("the merchant was told of every payment", all_told).await;
-                for heard in street.inbox.heard() {
+                for heard in inbox.heard() {
                     assert!(secrets.iter().any(|secret| heard.is_signed_with(secret)), "{heard:?}");
                 }
                 fleet.at.assert_no_secret_printed();
@@ -170,9 +64,7 @@ mod on_postgres {
             }
             *street.shop.write().unwrap() = new.clone();
             // Calls signed with the old key are on their way still.
-            let signed_with_old = street.paid.load(Ordering::Relaxed) + 2 * SHOPPERS;
-            until("the old key's calls are over", || async { street.paid.load(Ordering::Relaxed) >= signed_with_old })
-                .await;
+            street.goes_on().await;
             fleet.at.ok(&["merchant", "key", "retire", "C1", &old.key_id]).await;
             for front in fleet.fronts {
                 let mut old = old.clone();
@@ -182,17 +74,17 @@ mod on_postgres {
         }
 
         /// Two live secrets both sign; the merchant moves over, the old one goes.
-        async fn webhook_secret(fleet: &Fleet, street: &Street, old: &str) -> [String; 2] {
+        async fn webhook_secret(fleet: &Fleet, inbox: &Inbox, old: &str) -> [String; 2] {
             let new = fleet.at.ok(&["merchant", "key", "add", "C1", "--webhook"]).await;
             let secrets = [field(old, "secret"), field(&new, "secret")];
             until("both secrets sign", || async {
-                let heard = street.inbox.heard();
+                let heard = inbox.heard();
                 heard.last().is_some_and(|last| secrets.iter().all(|secret| last.is_signed_with(secret)))
             })
             .await;
             fleet.at.ok(&["merchant", "key", "retire", "C1", &field(old, "key id")]).await;
             until("the new secret alone signs", || async {
-                street.inbox.heard().last().is_some_and(|last| !last.is_signed_with(&secrets[0]))
+                inbox.heard().last().is_some_and(|last| !last.is_signed_with(&secrets[0]))
             })
             .await;
             secrets
