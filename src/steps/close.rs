@@ -36,7 +36,7 @@ impl Steps {
             Answer::Settled => Ok(true),
             Answer::Unpaid(order) => self.close_or_hear(&order, no, channel, permit).await,
             Answer::NotExist(order) => self.end_unknown_number(&order, no, channel, permit).await,
-            Answer::Unknown(_) => Ok(false),
+            Answer::Unknown { .. } => Ok(false),
         }
     }
 
@@ -61,7 +61,7 @@ impl Steps {
             return match self.ask(&order, no, channel, permit).await? {
                 Answer::Settled => Ok(true),
                 Answer::Unpaid(order) => self.close_or_hear(&order, no, channel, permit).await,
-                Answer::NotExist(_) | Answer::Unknown(_) => Ok(false),
+                Answer::NotExist(_) | Answer::Unknown { .. } => Ok(false),
             };
         }
         Ok(false)

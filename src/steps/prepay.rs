@@ -333,7 +333,7 @@ impl Run<'_> {
                 }
             }
             Answer::Settled => Ok(Round::Again),
-            Answer::Unpaid(order) | Answer::Unknown(order) => self.leave_open(&order, outcome).await,
+            Answer::Unpaid(order) | Answer::Unknown { order, .. } => self.leave_open(&order, outcome).await,
         }
     }
 
@@ -348,7 +348,7 @@ impl Run<'_> {
     ) -> Result<Round, StepError> {
         match self.steps.ask(order, no, channel, permit).await? {
             Answer::Settled => Ok(Round::Again),
-            Answer::Unknown(order) => self.leave_open(&order, Outcome::Processing).await,
+            Answer::Unknown { order, .. } => self.leave_open(&order, Outcome::Processing).await,
             // The number is taken, by a send that this row does not know (a restore from backup): it is closed, and the next
             // number is opened.
             Answer::Unpaid(order) if told_to => {
@@ -420,7 +420,7 @@ impl Run<'_> {
         match self.steps.ask(&order, no, &channel, &permit).await? {
             Answer::Settled => Ok(Round::Again),
             Answer::NotExist(order) => self.send_again(&order, no, &channel, &permit).await,
-            Answer::Unpaid(order) | Answer::Unknown(order) => self.hand_out(&order, no, ticket).await,
+            Answer::Unpaid(order) | Answer::Unknown { order, .. } => self.hand_out(&order, no, ticket).await,
         }
     }
 
@@ -431,7 +431,7 @@ impl Run<'_> {
         };
         match self.steps.ask(&order, no, &channel, &permit).await? {
             Answer::Settled => Ok(Round::Again),
-            Answer::Unknown(order) => self.leave_open(&order, Outcome::Processing).await,
+            Answer::Unknown { order, .. } => self.leave_open(&order, Outcome::Processing).await,
             Answer::NotExist(order) | Answer::Unpaid(order) => self.send_again(&order, no, &channel, &permit).await,
         }
     }

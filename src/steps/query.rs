@@ -1,14 +1,17 @@
 //! Asking a wallet about one number, and what its answer does to the order.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Change, StepError, Steps, budget::Permit, registry::Channel};
 use crate::{
     domain::{
-        attempt::{Attempt, AttemptState, Dispute, Mismatch, Payment, Retirement, Ticket, ask_again_at_age},
+        attempt::{Attempt, AttemptState, Dispute, Mismatch, Payment, Retirement, Ticket},
         id::{AttemptNo, OrderId, TradeNo},
         money::Fen,
-        order::{Order, OrderEvent, OrderState},
+        order::{Asked, Order, OrderEvent, OrderState},
     },
     gateway::{GatewayError, PaidTrade, TradeState},
     store::Postponed,
@@ -21,8 +24,11 @@ pub(crate) enum Answer {
     /// Known to the wallet and not paid.
     Unpaid(Box<Order>),
     NotExist(Box<Order>),
-    /// The wallet did not tell.
-    Unknown(Box<Order>),
+    /// The wallet did not tell. `retry_in`: it had no room for the question, and may have by then.
+    Unknown {
+        order: Box<Order>,
+        retry_in: Option<Duration>,
+    },
 }
 
 impl Steps {
@@ -35,7 +41,8 @@ impl Steps {
         permit: &Permit,
     ) -> Result<Answer, StepError> {
         let here = || Box::new(order.clone());
-        let Ok(gateway) = channel.gateway() else { return Ok(Answer::Unknown(here())) };
+        let unknown = |retry_in| Answer::Unknown { order: here(), retry_in };
+        let Ok(gateway) = channel.gateway() else { return Ok(unknown(None)) };
         let number = order.out_trade_no(no);
         let started = Instant::now();
         let answer = gateway.query(&number).await;
@@ -46,15 +53,15 @@ impl Steps {
             Ok(TradeState::Unpaid) => Ok(Answer::Unpaid(here())),
             Ok(TradeState::NotExist) => Ok(Answer::NotExist(here())),
             Ok(state @ (TradeState::Paid(_) | TradeState::Closed)) => {
-                if self.take_in(order, no, state, channel).await? {
-                    Ok(Answer::Settled)
-                } else {
-                    Ok(Answer::Unknown(here()))
-                }
+                if self.take_in(order, no, state, channel).await? { Ok(Answer::Settled) } else { Ok(unknown(None)) }
             }
             Err(error) => {
                 tracing::warn!(out_trade_no = %number, %error, "the wallet did not tell a number's state");
-                Ok(Answer::Unknown(here()))
+                let retry_in = match error {
+                    GatewayError::Busy { retry_in, .. } => Some(retry_in),
+                    _ => None,
+                };
+                Ok(unknown(retry_in))
             }
         }
     }
@@ -96,7 +103,10 @@ impl Steps {
                     let dispute = Dispute { what, payer_amount, paid_at };
                     OrderEvent::PaymentDisputed { attempt: no, trade_no: paid.trade_no, dispute }
                 }
-                Compared::Untold => return Ok(false),
+                Compared::Untold => {
+                    tracing::error!(out_trade_no = %order.out_trade_no(no), "a wallet calls a number paid and does not tell the amount; it is asked again");
+                    return Ok(false);
+                }
             },
         };
         let recorded = self.record(order.id, || vec![event.clone()], None).await?;
@@ -158,23 +168,22 @@ impl Steps {
         let settled = match answer {
             Answer::Settled => true,
             // A page that waits takes a question that is counted for an answer.
-            Answer::Unknown(_) => {
-                let until = self.now().plus(ask_again_at_age(now.since(order.asked_about_since(attempt))));
-                return Ok(self.store.postpone_query(order.id, attempt, until, Postponed::NoAnswer).await?);
+            Answer::Unknown { retry_in, .. } => {
+                let (again, why) = match retry_in {
+                    Some(retry_in) => (retry_in, Postponed::NoRoom),
+                    None => (order.ask_again_in(attempt, Asked::InVain, now), Postponed::NoAnswer),
+                };
+                return Ok(self.store.postpone_query(order.id, attempt, self.now().plus(again), why).await?);
             }
             answer => over && self.end_number(answer, no, &channel, &permit).await?,
         };
         if settled {
             return self.close_when_over(order_id).await.map(drop);
         }
-        if over {
-            // Closing may have moved the order itself.
-            return self.record(order_id, || vec![OrderEvent::Asked { attempt: no }], None).await.map(drop);
-        }
         self.ask_next_in_time(order, no).await
     }
 
-    /// Puts the next question on the timetable, unless whoever moved the order meanwhile did.
+    /// Puts the next question on the timetable, unless whoever moved the order meanwhile did. What closing moved of it is no such move.
     async fn ask_next_in_time(&self, mut order: Order, no: AttemptNo) -> Result<(), StepError> {
         const ROUNDS: usize = 5;
         let place = |order: &Order| order.attempt(no).map(|attempt| (attempt.queries, attempt.next_query_at));

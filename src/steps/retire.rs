@@ -52,7 +52,7 @@ impl Run<'_> {
         match self.steps.ask(order, no, channel, permit).await? {
             Answer::Settled => Ok(Shut::Settled),
             Answer::NotExist(order) => Ok(Shut::NotExist(order)),
-            Answer::Unknown(order) => Ok(Shut::NotYet(order)),
+            Answer::Unknown { order, .. } => Ok(Shut::NotYet(order)),
             Answer::Unpaid(order) => self.close(&order, no, channel, permit).await,
         }
     }
@@ -75,7 +75,7 @@ impl Run<'_> {
         match self.steps.ask(order, no, channel, permit).await? {
             Answer::Settled => Ok(Shut::Settled),
             Answer::NotExist(order) => Ok(Shut::NotExist(order)),
-            Answer::Unpaid(order) | Answer::Unknown(order) => Ok(Shut::NotYet(order)),
+            Answer::Unpaid(order) | Answer::Unknown { order, .. } => Ok(Shut::NotYet(order)),
         }
     }
 

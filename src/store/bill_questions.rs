@@ -8,6 +8,7 @@ use sea_orm::{
 
 use super::{
     discrepancies::{Discrepancy, discrepancy},
+    due::scattered,
     entity::{
         bill_runs,
         discrepancies::{ActiveModel, Column, Entity},
@@ -117,9 +118,4 @@ fn is_due(now: Timestamp) -> Condition {
         .take();
     let ripe = Condition::any().add(Column::Kind.ne(DiscrepancyKind::MissingThere.as_str())).add(Expr::exists(is_over));
     to_ask().add(Condition::any().add(Column::AskAt.is_null()).add(Column::AskAt.lte(now.ms()))).add(ripe)
-}
-
-/// A moment as a number that has nothing to do with the one before it: looks that are always as far apart begin everywhere.
-fn scattered(now: Timestamp) -> u64 {
-    u64::try_from(now.ms()).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }

@@ -277,11 +277,12 @@ impl Store {
             found.push((row.try_get::<i64>("", "account_id")?, place, key));
         }
         found.sort_by(|a, b| (a.1, &a.2.id).cmp(&(b.1, &b.2.id)));
+        let fourth = usize::try_from(scattered(now) % 4).unwrap_or(0);
         let mut before: HashMap<(i64, i32), usize> = HashMap::new();
         let mut placed = Vec::with_capacity(found.len());
         for (account, (rank, _), key) in found {
             let nth = before.entry((account, rank)).or_default();
-            placed.push((place_of(rank, *nth), account, key));
+            placed.push((place_of(rank, *nth, fourth), account, key));
             *nth += 1;
         }
         placed.sort_by_key(|(place, ..)| *place);
@@ -366,9 +367,15 @@ fn queued(shares: &[Share], now: Timestamp, pace: Option<Pace>) -> Places {
 }
 
 /// Which place the nth of its rank has in a queue: those of the first rank go before, but every fourth place is another's if there
-/// are others, or a crowd of waiting pages would keep all other questions of their account waiting.
-fn place_of(rank: i32, nth: usize) -> usize {
-    if rank == 0 { nth + nth / 3 } else { 4 * nth + 3 }
+/// are others, or a crowd of waiting pages would keep all other questions of their account waiting. `fourth`: which of four it
+/// is, now the first and now the last: a busy account may be given one place at a time.
+fn place_of(rank: i32, nth: usize, fourth: usize) -> usize {
+    if rank == 0 { nth / 3 * 4 + nth % 3 + usize::from(nth % 3 >= fourth) } else { 4 * nth + fourth }
+}
+
+/// A moment as a number that has nothing to do with the one before it: looks that are always as far apart begin everywhere.
+pub(in crate::store) fn scattered(now: Timestamp) -> u64 {
+    u64::try_from(now.ms()).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
 
 /// The first of every queue, the second of every queue, and so on.

@@ -1,7 +1,8 @@
 //! The one door through which an order changes.
 
 use super::{
-    Anomaly, AnomalyKind, Decision, Handled, Lease, Moved, NotAllowed, Order, OrderEvent, OrderState, Step, Write,
+    Anomaly, AnomalyKind, Asked, Decision, Handled, Lease, Moved, NotAllowed, Order, OrderEvent, OrderState, Step,
+    Write,
 };
 use crate::domain::{
     attempt::{Attempt, AttemptState, NotTakeable, Payment, Retirement, ask_again_in},
@@ -106,7 +107,7 @@ impl Order {
                     return Ok(Step::AlreadyThere);
                 }
                 row.queries = row.queries.saturating_add(1);
-                row.next_query_at = Some(now.plus(ask_again_in(row.queries)));
+                row.next_query_at = Some(now.plus(self.ask_again_in(row, Asked::Answered, now)));
                 changed.push((attempt, Write::Reschedule));
             }
             OrderEvent::AttemptRetired { attempt, how } => {
@@ -229,10 +230,6 @@ impl Order {
                     return Ok(Step::AlreadyThere);
                 }
                 next.close_wanted_at = Some(now);
-                for row in next.attempts.iter_mut().filter(|row| row.may_be_payable()) {
-                    // From the start of the timetable: whoever closes waits for it.
-                    row.queries = 0;
-                }
                 next.ask_open_numbers_at_once(now, &mut changed);
                 next.close_if_wanted(now);
             }
@@ -288,6 +285,8 @@ impl Order {
     /// Beside money that came, another number that may be payable is asked about, and closed, at once.
     fn ask_open_numbers_at_once(&mut self, now: Timestamp, changed: &mut Vec<(AttemptNo, Write)>) {
         for other in self.attempts.iter_mut().filter(|other| other.may_be_payable()) {
+            // From the start of the timetable: it is to be ended.
+            other.queries = 0;
             other.next_query_at = Some(now);
             changed.push((other.no, Write::Reschedule));
         }

@@ -7,7 +7,7 @@ pub(in crate::domain) mod table;
 use std::time::Duration;
 
 use super::{
-    attempt::{Attempt, AttemptState, Dispute, Payment, Retirement, Ticket},
+    attempt::{Attempt, AttemptState, Dispute, Payment, Retirement, Ticket, ask_again_at_age, ask_again_in},
     id::{AttemptNo, CommandId, KeyId, MerchantId, MiniProgramId, OrderId, OrderNo, OutTradeNo, TradeNo},
     money::Fen,
     payinfo::PayInfo,
@@ -90,6 +90,14 @@ pub struct Order {
     /// When its merchant asked to close it. No number is opened any more; those that may be payable are closed at their wallets.
     pub close_wanted_at: Option<Timestamp>,
     pub attempts: Vec<Attempt>,
+}
+
+/// What came of a question about a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Answered,
+    /// The wallet was asked and did not tell.
+    InVain,
 }
 
 /// Something that happened to an order.
@@ -364,9 +372,21 @@ impl Order {
         self.close_wanted_at.is_some() && matches!(self.state, OrderState::Waiting | OrderState::Open)
     }
 
-    /// When the timetable of questions about a number began: with its last prepay, or anew with the wish to close the order.
-    pub fn asked_about_since(&self, attempt: &Attempt) -> Timestamp {
-        self.close_wanted_at.map_or(attempt.prepaid_at(), |at| at.max(attempt.prepaid_at()))
+    /// How long after a question about a number its wallet is asked again.
+    ///
+    /// By the number's age while it may be paid: neither a page that asks all the time nor a wallet that says nothing uses the
+    /// timetable up. Nobody is to pay it any more beside a payment, a dispute or a close: then it is asked about soon, to be ended,
+    /// and less and less often if it cannot be.
+    pub fn ask_again_in(&self, attempt: &Attempt, asked: Asked, now: Timestamp) -> Duration {
+        const IN_VAIN_LEAST: Duration = Duration::from_secs(10);
+        let settled = matches!(self.state, OrderState::Paid { .. } | OrderState::Closed { .. });
+        if !settled && !self.is_closing() && !self.is_disputed() {
+            return ask_again_at_age(now.since(attempt.prepaid_at()));
+        }
+        match asked {
+            Asked::Answered => ask_again_in(attempt.queries),
+            Asked::InVain => ask_again_in(attempt.queries).max(IN_VAIN_LEAST),
+        }
     }
 
     /// The attempt whose payment made the order paid.

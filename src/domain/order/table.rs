@@ -244,6 +244,40 @@ fn a_payment_sends_the_scheduler_to_the_other_open_number_at_once() {
     assert!(moved.attempts.contains(&(two(), Write::Reschedule)));
 }
 
+/// A page asks every three seconds until its phone is put away, and then its payer pays: found as if no page had asked.
+#[test]
+fn a_page_that_asks_all_the_time_does_not_use_the_timetable_up() {
+    let mut open = after([started(ONE), ticket(ONE)]);
+    let age = |age| NOW.plus(Duration::from_secs(age));
+    for (asked_at, next) in
+        [(3, 5), (6, 15), (9, 15), (12, 15), (15, 30), (18, 30), (21, 30), (24, 30), (27, 30), (31, 60)]
+    {
+        let Step::Moved(moved) = open.apply(OrderEvent::Asked { attempt: ONE }, age(asked_at)).unwrap() else {
+            panic!()
+        };
+        open = moved.order;
+        assert_eq!(open.attempt(ONE).unwrap().next_query_at, Some(age(next)), "asked at {asked_at} s");
+    }
+}
+
+/// Beside a payment, an old number is asked about soon until it is ended, answered or not, and then less and less often.
+#[test]
+fn a_number_beside_a_payment_is_not_left_open_for_the_timetable_of_its_age() {
+    let later = NOW.plus(Duration::from_secs(3_000));
+    let mut both = after([started(ONE), closed(ONE), started(two()), ticket(two())]);
+    for event in [OrderEvent::Asked { attempt: two() }, paid(ONE)] {
+        let Step::Moved(moved) = both.apply(event, later).unwrap() else { panic!("it moves the order") };
+        both = moved.order;
+    }
+    let gap = |asked, queries| {
+        let attempt = Attempt { queries, ..both.attempt(two()).unwrap().clone() };
+        both.ask_again_in(&attempt, asked, later).as_secs()
+    };
+    assert_eq!(both.attempt(two()).unwrap().queries, 0);
+    assert_eq!([0, 1, 2, 8].map(|queries| gap(Asked::Answered, queries)), [5, 10, 15, 600]);
+    assert_eq!([0, 1, 2, 8].map(|queries| gap(Asked::InVain, queries)), [10, 10, 15, 600]);
+}
+
 #[test]
 fn unexpected_money_meets_its_merchants_policy() {
     use crate::domain::policy::{MoneyPolicies, MoneyPolicy};
