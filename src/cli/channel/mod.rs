@@ -42,7 +42,7 @@ pub enum ChannelCommand {
         #[arg(value_parser = names::account_id)]
         id: AccountId,
     },
-    /// Use an account no more: its orders cannot be paid, asked about or closed, and its notices are refused
+    /// Open no payment at an account any more; what is open there is still asked about, closed, refunded and told
     Disable {
         #[arg(value_parser = names::account_id)]
         id: AccountId,
