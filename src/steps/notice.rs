@@ -35,6 +35,10 @@ impl Steps {
         match gateway.open_notice(raw) {
             Ok(notice) => self.apply_notice(&channel, notice).await,
             Err(NoticeError::Forged(why)) => {
+                // Alipay's notices name no public key: a front may have verified it with one that this process has not read yet.
+                if !self.registry.is_as_stored(&channel).await {
+                    return Ok(Noted::NotYet(format!("does not verify with the keys known so far: {why}")));
+                }
                 // The front verified it: a message that fails here was put on the queue by somebody else.
                 tracing::error!(%account, why, "a queued notice does not verify");
                 Ok(Noted::Park(format!("does not verify: {why}")))

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroize;
 
 use super::{Parts, add_parts, open_parts, write_parts};
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     gateway::alipay::{
         AlipayPublicKeys, AlipaySecrets, AlipaySettings, Mode, OpenIdField, PRODUCTION, PreferredId, Signing,
     },
+    keys::rsa::{RsaSigner, RsaVerifier, public_of},
 };
 
 #[derive(Debug, Args)]
@@ -80,6 +82,7 @@ impl PublicKeyArgs {
         };
         let keys = AlipayPublicKeys {
             alipay_public_key: None,
+            older_alipay_public_key: None,
             alipay_certs: vec![inputs.text("--alipay-cert-file", alipay)?],
             app_cert: Some(inputs.text("--app-cert-file", app)?),
             root_cert: Some(inputs.text("--root-cert-file", root)?),
@@ -115,6 +118,7 @@ pub async fn add(desk: &Desk, args: AddArgs) -> anyhow::Result<()> {
     let token = inputs.optional_secret("--app-auth-token-file", args.app_auth_token_file.as_ref())?;
     let secrets = AlipaySecrets {
         private_key: private_key.expose_secret().to_owned(),
+        older_private_key: None,
         app_auth_token: token.map(|token| token.expose_secret().to_owned()),
     };
     let parts = parts(&settings, &public_keys, &secrets)?;
@@ -134,11 +138,14 @@ pub struct SetArgs {
     /// The account's number in `prepay channel list`
     #[arg(value_parser = names::account_id)]
     id: AccountId,
-    /// The application's new private key; in certificate mode give the new certificates with it; - is stdin
+    /// The application's new private key, like Alipay's new public key here first and then at the wallet's console: the ones before are used as long as the wallet does; in certificate mode give the new certificates with it; - is stdin
     #[arg(long, value_name = "FILE")]
     private_key_file: Option<Source>,
     #[command(flatten)]
     public_keys: PublicKeyArgs,
+    /// Forget the private key before and Alipay's public key before
+    #[arg(long, conflicts_with_all = ["private_key_file", "alipay_public_key_file", "app_cert_file"])]
+    drop_older_keys: bool,
     /// The merchant's new authorisation; - is stdin
     #[arg(long, value_name = "FILE")]
     app_auth_token_file: Option<Source>,
@@ -150,7 +157,9 @@ pub struct SetArgs {
     gateway_url: Option<String>,
 }
 
-/// Certificates of Alipay are pinned in addition; its one public key is replaced, because the console has one.
+/// Certificates of Alipay are pinned in addition. In public-key mode each side's key before is kept beside the new one: the
+/// console has one of each and changes it at its own time. In certificate mode nothing older is kept, because an
+/// application's certificate belongs to its key.
 pub async fn set(desk: &Desk, args: SetArgs) -> anyhow::Result<()> {
     let (account, before) = open_parts(desk, args.id, Wallet::Alipay).await?;
     let mut inputs = Inputs::default();
@@ -158,17 +167,22 @@ pub async fn set(desk: &Desk, args: SetArgs) -> anyhow::Result<()> {
     let mut keys = AlipayPublicKeys::from_json(&before.public_keys).map_err(anyhow::Error::msg)?;
     let mut secrets = AlipaySecrets::from_json(before.secrets.expose_secret()).map_err(anyhow::Error::msg)?;
 
+    let signed_before = settings.signing;
     if let Some(source) = &args.private_key_file {
-        secrets.private_key = inputs.secret("--private-key-file", source)?.expose_secret().to_owned();
+        rotate_private_key(&mut secrets, &inputs.secret("--private-key-file", source)?);
     }
-    if let Some((signing, mut fresh)) = args.public_keys.read(&mut inputs)? {
+    if let Some((signing, fresh)) = args.public_keys.read(&mut inputs)? {
         settings.signing = signing;
-        for known in keys.alipay_certs {
-            if signing == Signing::Certificate && !fresh.alipay_certs.contains(&known) {
-                fresh.alipay_certs.push(known);
-            }
-        }
-        keys = fresh;
+        keys = match signing {
+            Signing::PublicKey => rotated(keys, fresh),
+            Signing::Certificate => pinned_beside(keys, fresh),
+        };
+    }
+    let keeps_older = (signed_before, settings.signing) == (Signing::PublicKey, Signing::PublicKey);
+    if args.drop_older_keys || !keeps_older {
+        // Leaves none behind.
+        secrets.older_private_key.zeroize();
+        keys.older_alipay_public_key = None;
     }
     if let Some(source) = &args.app_auth_token_file {
         let token = inputs.secret("--app-auth-token-file", source)?;
@@ -181,4 +195,71 @@ pub async fn set(desk: &Desk, args: SetArgs) -> anyhow::Result<()> {
         settings.gateway_url = url;
     }
     write_parts(desk, &account, parts(&settings, &keys, &secrets)?).await
+}
+
+/// The same key again, in whatever form, changes nothing: the one before must not be lost by running the command twice.
+fn rotate_private_key(secrets: &mut AlipaySecrets, fresh: &SecretString) {
+    let public = |text: &str| RsaSigner::parse(text).ok().map(|signer| public_of(&signer).clone());
+    let known = public(&secrets.private_key);
+    if known.is_none() || known != public(fresh.expose_secret()) {
+        let before = std::mem::replace(&mut secrets.private_key, fresh.expose_secret().to_owned());
+        secrets.older_private_key.zeroize();
+        secrets.older_private_key = Some(before);
+    }
+}
+
+/// As [`rotate_private_key`].
+fn rotated(known: AlipayPublicKeys, fresh: AlipayPublicKeys) -> AlipayPublicKeys {
+    let read = |keys: &AlipayPublicKeys| RsaVerifier::parse(keys.alipay_public_key.as_deref()?).ok();
+    let before = read(&known);
+    if before.is_some() && before == read(&fresh) {
+        return known;
+    }
+    AlipayPublicKeys { older_alipay_public_key: known.alipay_public_key, ..fresh }
+}
+
+fn pinned_beside(known: AlipayPublicKeys, mut fresh: AlipayPublicKeys) -> AlipayPublicKeys {
+    for certificate in known.alipay_certs {
+        if !fresh.alipay_certs.contains(&certificate) {
+            fresh.alipay_certs.push(certificate);
+        }
+    }
+    fresh
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::test_vectors;
+
+    fn key(name: &str) -> String {
+        test_vectors::read(&format!("alipay/keys/derived/{name}.pem"))
+    }
+
+    #[test]
+    fn a_private_key_makes_way_for_a_new_one_and_comes_back() {
+        let mut secrets =
+            AlipaySecrets { private_key: key("app_private_pkcs8"), older_private_key: None, app_auth_token: None };
+        let mut rotate = |name: &str| {
+            rotate_private_key(&mut secrets, &SecretString::from(key(name)));
+            (secrets.private_key.clone(), secrets.older_private_key.clone())
+        };
+        // The same key in its other form.
+        assert_eq!(rotate("app_private_pkcs1"), (key("app_private_pkcs8"), None));
+        for _ in 0..2 {
+            assert_eq!(rotate("other_private_pkcs8"), (key("other_private_pkcs8"), Some(key("app_private_pkcs8"))));
+        }
+        assert_eq!(rotate("app_private_pkcs1"), (key("app_private_pkcs1"), Some(key("other_private_pkcs8"))));
+    }
+
+    #[test]
+    fn alipays_public_key_makes_way_for_a_new_one() {
+        let given = |name: &str| AlipayPublicKeys { alipay_public_key: Some(key(name)), ..AlipayPublicKeys::default() };
+        let once = rotated(given("alipay_public"), given("other_public"));
+        assert_eq!(once.alipay_public_key, Some(key("other_public")));
+        assert_eq!(once.older_alipay_public_key, Some(key("alipay_public")));
+        assert_eq!(rotated(once.clone(), given("other_public")), once);
+        // From certificate mode there is none before.
+        assert_eq!(rotated(AlipayPublicKeys::default(), given("other_public")), given("other_public"));
+    }
 }

@@ -47,6 +47,9 @@ pub fn of(wallet: Wallet, public_keys: &str) -> Result<Vec<Pinned>, String> {
             if keys.alipay_public_key.is_some() {
                 pinned.push(Pinned { what: "Alipay's public key".to_owned(), ends: None });
             }
+            if keys.older_alipay_public_key.is_some() {
+                pinned.push(Pinned { what: "Alipay's older public key".to_owned(), ends: None });
+            }
             for text in &keys.alipay_certs {
                 pinned.push(certificate("Alipay's certificate", text)?);
             }

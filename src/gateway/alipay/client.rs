@@ -1,4 +1,4 @@
-//! One call to the gateway: signed, sent once, its answer believed or not.
+//! One call to the gateway: signed, sent, its answer believed or not.
 
 use std::{
     sync::Arc,
@@ -13,6 +13,7 @@ use super::{
     errors::{CallError, Failure},
     keyring::{KeyRing, Unverified},
     sign::{CHARSET, Request},
+    signers::Signers,
     wire::{self, CertificateAnswer, Codes},
 };
 use crate::{
@@ -31,10 +32,10 @@ const ANSWER_MAX_BYTES: usize = 512 * 1024;
 pub const OAUTH_TOKEN: &str = "alipay.system.oauth.token";
 const CERTIFICATE_DOWNLOAD: &str = "alipay.open.app.alipaycert.download";
 
-/// An application at Alipay: its number, its key, and Alipay's keys for it.
+/// An application at Alipay: its number, its private keys, and Alipay's keys for it.
 pub struct Caller {
     pub app_id: String,
-    pub signer: RsaSigner,
+    pub signers: Signers,
     pub keys: Arc<KeyRing>,
 }
 
@@ -57,11 +58,40 @@ impl Client {
         Self { http, url }
     }
 
+    /// Sends once, and once more with the application's other key when the wallet did not take the signature: nothing was
+    /// executed then ([`Failure::is_wrong_signature`]). The key that was taken goes first from then on.
+    pub async fn call<T: DeserializeOwned>(&self, caller: &Caller, call: Call<'_>) -> Result<Verified<T>, CallError> {
+        let (first, other) = caller.signers.in_order();
+        let answered = self.call_with(caller, first.key, &call).await;
+        let refused = matches!(&answered, Err(CallError::Failed(failure)) if failure.is_wrong_signature());
+        let (true, Some(other)) = (refused, other) else { return answered };
+        let answered = self.call_with(caller, other.key, &call).await;
+        let is_taken = match &answered {
+            Ok(_) => true,
+            Err(CallError::Failed(failure)) => !failure.is_wrong_signature(),
+            // Says nothing about the key.
+            Err(CallError::NotExecuted(_) | CallError::Unknown(_)) => false,
+        };
+        if is_taken && caller.signers.was_taken(other) {
+            if other.is_older {
+                tracing::info!(app_id = %caller.app_id, "Alipay takes the older private key still");
+            } else {
+                tracing::info!(app_id = %caller.app_id, "Alipay takes the new private key now");
+            }
+        }
+        answered
+    }
+
     /// Sends once and believes the answer only with Alipay's signature; a failure may come without one (`alipay.md` §2.2).
     ///
     /// A certificate that is not known yet is fetched, checked and kept first.
-    pub async fn call<T: DeserializeOwned>(&self, caller: &Caller, call: Call<'_>) -> Result<Verified<T>, CallError> {
-        let body = self.send(caller, &call).await?;
+    async fn call_with<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        signer: &RsaSigner,
+        call: &Call<'_>,
+    ) -> Result<Verified<T>, CallError> {
+        let body = self.send(caller, signer, call).await?;
         let mut judged = judge(&body, call.method, &caller.keys);
         if let Err(Doubt::UnknownCertificate(sn)) = &judged {
             let download = async || self.download_certificate(caller, sn).await;
@@ -97,7 +127,7 @@ impl Client {
         }
     }
 
-    async fn send(&self, caller: &Caller, call: &Call<'_>) -> Result<Vec<u8>, CallError> {
+    async fn send(&self, caller: &Caller, signer: &RsaSigner, call: &Call<'_>) -> Result<Vec<u8>, CallError> {
         let mut request = Request::new(&caller.app_id, call.method, now());
         if let Some((app_cert_sn, root_cert_sn)) = caller.keys.request_numbers() {
             request.set("app_cert_sn", app_cert_sn);
@@ -109,7 +139,7 @@ impl Client {
         for (name, value) in call.params {
             request.set(name, *value);
         }
-        let form = request.into_form(&caller.signer);
+        let form = request.into_form(signer);
         let sent = self
             .http
             .post(&self.url)
@@ -139,7 +169,9 @@ impl Client {
         let body = wire::certificate_body(sn);
         let call = Call { method: CERTIFICATE_DOWNLOAD, params: &[("biz_content", &body)], app_auth_token: None };
         let failed = |why: &str| format!("certificate {sn} is unknown and cannot be downloaded: {why}");
-        let answer = self.send(caller, &call).await.map_err(|error| match error {
+        // In certificate mode there is one key.
+        let (signer, _) = caller.signers.in_order();
+        let answer = self.send(caller, signer.key, &call).await.map_err(|error| match error {
             CallError::NotExecuted(why) | CallError::Unknown(why) => failed(&why),
             CallError::Failed(failure) => failed(&failure.name()),
         })?;
@@ -274,6 +306,7 @@ mod tests {
     fn certificate_mode_verifies_by_the_named_certificate() {
         let given = AlipayPublicKeys {
             alipay_public_key: None,
+            older_alipay_public_key: None,
             alipay_certs: vec![testing::read("certs/derived/alipay.crt")],
             app_cert: Some(testing::read("certs/derived/app.crt")),
             root_cert: Some(testing::read("certs/derived/root.crt")),

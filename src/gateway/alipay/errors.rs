@@ -55,6 +55,14 @@ impl Failure {
         if name.is_empty() { "no code".to_owned() } else { name }
     }
 
+    /// The gateway did not take our signature. Nothing was executed: it looks at `app_id`, then at the signature, and at what is
+    /// asked for only then (`alipay.md` §2.4), so the same call may be sent again under another key.
+    ///
+    /// The second name is in the platform's list alone (§15): a key whose days beside its successor (§1.1) are over.
+    pub fn is_wrong_signature(&self) -> bool {
+        matches!(self.meaning(), Meaning::Gateway("invalid-signature" | "unsupported-expired-app-key-sign"))
+    }
+
     fn meaning(&self) -> Meaning<'_> {
         let sub = self.sub_code.as_str();
         // `isp.unknow-error` is the wallet's spelling.
@@ -398,6 +406,25 @@ mod tests {
         assert_eq!(bill("40004", "UNKNOWN_ERROR"), "unknown");
         assert_eq!(bill("20000", "isp.unknow-error"), "unknown");
         assert_eq!(bill("40004", "SYSTEM_RATE_LIMIT"), "busy");
+    }
+
+    #[test]
+    fn only_the_gateways_own_word_is_a_wrong_signature() {
+        let is_wrong = |code: &str, sub_code: &str| {
+            Failure { code: code.to_owned(), sub_code: sub_code.to_owned() }.is_wrong_signature()
+        };
+        assert!(is_wrong("40002", "isv.invalid-signature"));
+        assert!(is_wrong("40002", "isv.unsupported-expired-app-key-sign"));
+        for (code, sub_code) in [
+            ("40002", "isv.invalid-signature-type"),
+            ("40001", "isv.missing-signature"),
+            ("40002", "isv.invalid-app-id"),
+            ("40002", ""),
+            ("40004", "ACQ.SYSTEM_ERROR"),
+            ("20000", "isv.invalid-signature"),
+        ] {
+            assert!(!is_wrong(code, sub_code), "{code} {sub_code}");
+        }
     }
 
     #[test]

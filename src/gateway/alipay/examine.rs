@@ -15,6 +15,11 @@ impl AlipayGateway {
         let mut lines = vec![Examined {
             check: format!("alipay.trade.query as {}", self.settings.app_id),
             result: match self.query(&OutTradeNo { order: probe, attempt: AttemptNo::FIRST }).await {
+                Ok(TradeState::NotExist) if self.caller.signers.in_order().0.is_older => Ok(
+                    "gateway, APPID and Alipay's signature are right; the wallet takes the older private key still: \
+                        set the new one's public key at the console"
+                        .to_owned(),
+                ),
                 Ok(TradeState::NotExist) => Ok("gateway, APPID, signature and Alipay's signature are right".to_owned()),
                 Ok(_) => Err("the number made for this check exists: use another one".to_owned()),
                 Err(error) => Err(told(&error)),

@@ -13,7 +13,7 @@ use tokio::{
 use super::testing;
 use crate::keys::rsa::{RsaSigner, RsaVerifier};
 
-/// The parameters of one request.
+/// The parameters of one request, and `FAKE_SIGNER`: which of our keys signed it, `app` or `other`.
 pub type Asked = BTreeMap<String, String>;
 
 /// What the wallet does with the next request.
@@ -110,17 +110,20 @@ fn plain_get(request: &str) -> Asked {
     Asked::from([("method".to_owned(), "GET".to_owned()), ("path".to_owned(), path.to_owned())])
 }
 
-/// The form of a request whose signature verifies with the application's public key.
+/// The form of a request whose signature verifies with a public key of the application.
 fn checked_form(request: &str) -> Asked {
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /gateway.do HTTP/1.1\r\n"), "nothing stands in the URL: {head}");
     assert!(head.contains("application/x-www-form-urlencoded;charset=utf-8"), "{head}");
-    let form: Asked = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    let mut form: Asked = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let pairs: Vec<String> =
         form.iter().filter(|(name, _)| *name != "sign").map(|(name, value)| format!("{name}={value}")).collect();
-    let key = RsaVerifier::parse(&testing::read("keys/derived/app_public.pem")).unwrap();
-    key.verify(pairs.join("&").as_bytes(), &form["sign"]).unwrap();
+    let signer = ["app", "other"].into_iter().find(|name| {
+        let key = RsaVerifier::parse(&testing::read(&format!("keys/derived/{name}_public.pem"))).unwrap();
+        key.verify(pairs.join("&").as_bytes(), &form["sign"]).is_ok()
+    });
     assert_eq!((form["charset"].as_str(), form["sign_type"].as_str()), ("utf-8", "RSA2"));
+    form.insert("FAKE_SIGNER".to_owned(), signer.expect("a signature of ours").to_owned());
     form
 }
 

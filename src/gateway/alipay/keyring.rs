@@ -30,7 +30,8 @@ pub struct KeyRing {
 }
 
 enum Kind {
-    PublicKey(RsaVerifier),
+    /// The present one, then perhaps the one before.
+    PublicKeys(Vec<RsaVerifier>),
     Certificates(Box<Certificates>),
 }
 
@@ -54,8 +55,14 @@ impl KeyRing {
     pub fn new(signing: Signing, given: AlipayPublicKeys) -> Result<Self, String> {
         let kind = match signing {
             Signing::PublicKey => {
-                let text = given.alipay_public_key.as_deref().ok_or("alipay_public_key is missing")?;
-                Kind::PublicKey(RsaVerifier::parse(text).map_err(|error| format!("alipay_public_key: {error}"))?)
+                let read =
+                    |name: &str, text: &str| RsaVerifier::parse(text).map_err(|error| format!("{name}: {error}"));
+                let present = given.alipay_public_key.as_deref().ok_or("alipay_public_key is missing")?;
+                let mut keys = vec![read("alipay_public_key", present)?];
+                if let Some(older) = &given.older_alipay_public_key {
+                    keys.push(read("older_alipay_public_key", older)?);
+                }
+                Kind::PublicKeys(keys)
             }
             Signing::Certificate => {
                 let app_cert = given.app_cert.as_deref().ok_or("app_cert is missing (certificate mode)")?;
@@ -84,10 +91,12 @@ impl KeyRing {
     pub fn check_against(&self, signer: &RsaSigner) -> Result<(), String> {
         let own = public_of(signer);
         match &self.kind {
-            Kind::PublicKey(key) if key == own => Err("alipay_public_key is the application's own public key; copy \
+            Kind::PublicKeys(keys) if keys.contains(own) => {
+                Err("alipay_public_key is the application's own public key; copy \
                  Alipay's public key from the console instead"
-                .to_owned()),
-            Kind::PublicKey(_) => Ok(()),
+                    .to_owned())
+            }
+            Kind::PublicKeys(_) => Ok(()),
             Kind::Certificates(certificates) => {
                 if certificates.known.load().iter().any(|known| &known.key == own) {
                     return Err("alipay_certs holds the application's own certificate; it must be Alipay's".to_owned());
@@ -104,7 +113,7 @@ impl KeyRing {
     /// `app_cert_sn` and `alipay_root_cert_sn` of a request in certificate mode.
     pub fn request_numbers(&self) -> Option<(&str, &str)> {
         match &self.kind {
-            Kind::PublicKey(_) => None,
+            Kind::PublicKeys(_) => None,
             Kind::Certificates(certificates) => Some((&certificates.app_cert_sn, &certificates.root_cert_sn)),
         }
     }
@@ -113,7 +122,7 @@ impl KeyRing {
     /// sandbox and notices name none, `alipay.md` §7.3).
     pub fn verify(&self, message: &[u8], sign: &str, alipay_cert_sn: Option<&str>) -> Result<(), Unverified> {
         let verified = match &self.kind {
-            Kind::PublicKey(key) => key.verify(message, sign).is_ok(),
+            Kind::PublicKeys(keys) => keys.iter().any(|key| key.verify(message, sign).is_ok()),
             Kind::Certificates(certificates) => {
                 let known = certificates.known.load();
                 match alipay_cert_sn {
@@ -209,6 +218,31 @@ mod tests {
             }
             assert!(KeyRing::new(Signing::Certificate, missing).is_err());
         }
+    }
+
+    #[test]
+    fn the_older_public_key_still_verifies() {
+        let public = |name: &str| Some(testing::read(&format!("keys/derived/{name}_public.pem")));
+        let signed = |name: &str| {
+            let key = testing::read(&format!("keys/derived/{name}_private_pkcs8.pem"));
+            RsaSigner::parse(&key).unwrap().sign(b"message")
+        };
+        let ring = |present: &str, older: Option<&str>| {
+            let given = AlipayPublicKeys {
+                alipay_public_key: public(present),
+                older_alipay_public_key: older.and_then(public),
+                ..AlipayPublicKeys::default()
+            };
+            KeyRing::new(Signing::PublicKey, AlipayPublicKeys::from_json(&given.to_json()).unwrap()).unwrap()
+        };
+        let both = ring("other", Some("alipay"));
+        for name in ["other", "alipay"] {
+            assert_eq!(both.verify(b"message", &signed(name), None), Ok(()), "{name}");
+        }
+        assert_eq!(both.verify(b"message", &signed("app"), None), Err(Unverified::Wrong));
+        assert_eq!(ring("other", None).verify(b"message", &signed("alipay"), None), Err(Unverified::Wrong));
+        let own = ring("other", Some("app")).check_against(&app_signer()).unwrap_err();
+        assert!(own.contains("own public key"), "{own}");
     }
 
     #[tokio::test]

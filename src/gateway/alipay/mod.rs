@@ -34,6 +34,7 @@ mod notify;
 mod refund;
 mod settings;
 mod sign;
+mod signers;
 mod wire;
 
 pub use certificate::{cert_sn, root_cert_sn};
@@ -46,6 +47,7 @@ pub use settings::{
 use client::{Call, Caller, Client, OAUTH_TOKEN, now};
 use errors::CallError;
 use keyring::KeyRing;
+use signers::Signers;
 use wire::{Numbers, QueryAnswer, TokenAnswer};
 
 /// `notify_url` at most (`alipay.md` §1.1).
@@ -88,8 +90,13 @@ impl AlipayGateway {
             (Mode::Own, Some(_)) => return Err(told("app_auth_token belongs to mode provider".to_owned())),
             _ => {}
         }
+        if settings.signing == Signing::Certificate && secrets.older_private_key.is_some() {
+            return Err(told("older_private_key belongs to public-key mode".to_owned()));
+        }
         let url = check_base_url(&settings.gateway_url).map_err(|error| told(format!("gateway_url: {error}")))?;
-        let caller = caller(&settings.app_id, &secrets.private_key, settings.signing, public_keys).map_err(told)?;
+        let older = secrets.older_private_key.as_deref();
+        let caller =
+            caller(&settings.app_id, &secrets.private_key, older, settings.signing, public_keys).map_err(told)?;
         let mut exchangers = HashMap::new();
         for app in apps {
             let exchanger = exchanger(&settings, &app).map_err(|error| told(format!("{}: {error}", app.app_id)))?;
@@ -115,11 +122,21 @@ impl AlipayGateway {
     }
 }
 
-fn caller(app_id: &AppId, private_key: &str, signing: Signing, keys: AlipayPublicKeys) -> Result<Caller, String> {
-    let signer = RsaSigner::parse(private_key).map_err(|error| format!("private_key: {error}"))?;
-    let keys = KeyRing::new(signing, keys)?;
-    keys.check_against(&signer)?;
-    Ok(Caller { app_id: app_id.to_string(), signer, keys: Arc::new(keys) })
+fn caller(
+    app_id: &AppId,
+    private_key: &str,
+    older_private_key: Option<&str>,
+    signing: Signing,
+    keys: AlipayPublicKeys,
+) -> Result<Caller, String> {
+    let read = |name: &str, text: &str| RsaSigner::parse(text).map_err(|error| format!("{name}: {error}"));
+    let present = read("private_key", private_key)?;
+    let older = older_private_key.map(|text| read("older_private_key", text)).transpose()?;
+    let (signers, keys) = (Signers::new(present, older), KeyRing::new(signing, keys)?);
+    for signer in signers.each() {
+        keys.check_against(signer)?;
+    }
+    Ok(Caller { app_id: app_id.to_string(), signers, keys: Arc::new(keys) })
 }
 
 fn exchanger(settings: &AlipaySettings, app: &AlipayApp) -> Result<Exchanger, String> {
@@ -136,7 +153,7 @@ fn exchanger(settings: &AlipaySettings, app: &AlipayApp) -> Result<Exchanger, St
         }
         CodeExchange::AppAuthToken { app_auth_token } => Ok(Exchanger::AppAuthToken(app_auth_token.clone())),
         CodeExchange::OwnKey { private_key, signing, public_keys } => {
-            let caller = caller(&app.app_id, private_key, *signing, public_keys.clone())?;
+            let caller = caller(&app.app_id, private_key, None, *signing, public_keys.clone())?;
             Ok(Exchanger::Own(Box::new(caller)))
         }
     }

@@ -105,6 +105,9 @@ fn is_2088(id: &str) -> bool {
 pub struct AlipaySecrets {
     /// The calling application's private key, PKCS#1 or PKCS#8, PEM or bare base64.
     pub private_key: String,
+    /// Public-key mode: the one before, while the console may still hold its public half.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_private_key: Option<String>,
     /// Provider mode: the merchant's authorisation.
     #[serde(default)]
     pub app_auth_token: Option<String>,
@@ -126,19 +129,23 @@ impl fmt::Debug for AlipaySecrets {
 impl Drop for AlipaySecrets {
     fn drop(&mut self) {
         self.private_key.zeroize();
+        self.older_private_key.zeroize();
         self.app_auth_token.zeroize();
     }
 }
 
 /// The public keys of an application: JSON text in the store, rewritten when Alipay's certificate got a successor.
 ///
-/// Public-key mode needs `alipay_public_key`; certificate mode needs the other three.
+/// Public-key mode needs `alipay_public_key` and may have the older one; certificate mode needs the other three.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlipayPublicKeys {
     /// Alipay's key for this APPID, as the console shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alipay_public_key: Option<String>,
+    /// The one before, while Alipay may still sign with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_alipay_public_key: Option<String>,
     /// Alipay's certificates as PEM, each perhaps followed by its authority's; several while a successor takes over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alipay_certs: Vec<String>,
@@ -252,6 +259,9 @@ mod tests {
         }
         let secrets = AlipaySecrets::from_json(r#"{"private_key":"S3CR3T"}"#).unwrap();
         assert!(!format!("{secrets:?}").contains("S3CR3T"));
+        assert!(secrets.older_private_key.is_none() && !serde_json::to_string(&secrets).unwrap().contains("older"));
+        let both = AlipaySecrets::from_json(r#"{"private_key":"N3W","older_private_key":"S3CR3T"}"#).unwrap();
+        assert!(!format!("{both:?}").contains("S3CR3T"));
         let app_id = AppId::parse("2021000000000009").unwrap();
         let app = AlipayApp::from_json(app_id.clone(), r#"{"as":"app_auth_token","app_auth_token":"S3CR3T"}"#).unwrap();
         assert!(!format!("{app:?}").contains("S3CR3T"));

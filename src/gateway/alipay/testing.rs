@@ -24,6 +24,7 @@ pub fn number() -> OutTradeNo {
 pub fn succession_keys() -> AlipayPublicKeys {
     AlipayPublicKeys {
         alipay_public_key: None,
+        older_alipay_public_key: None,
         alipay_certs: vec![read("certs/succession/alipay_first.crt")],
         app_cert: Some(read("certs/succession/app.crt")),
         root_cert: Some(read("certs/succession/root.crt")),

@@ -16,6 +16,7 @@ use crate::{
 
 mod bills;
 mod refunds;
+mod two_keys;
 
 fn public_keys() -> AlipayPublicKeys {
     AlipayPublicKeys {
@@ -25,7 +26,8 @@ fn public_keys() -> AlipayPublicKeys {
 }
 
 fn secrets() -> AlipaySecrets {
-    AlipaySecrets { private_key: testing::read("keys/derived/app_private_pkcs8.pem"), app_auth_token: None }
+    let private_key = testing::read("keys/derived/app_private_pkcs8.pem");
+    AlipaySecrets { private_key, older_private_key: None, app_auth_token: None }
 }
 
 fn app(app_id: &str, exchange: CodeExchange) -> AlipayApp {
@@ -358,6 +360,10 @@ fn mixed_up_settings_are_named() {
     let plain = || settings(PRODUCTION, "");
     let mut with_token = secrets();
     with_token.app_auth_token = Some("t".to_owned());
+    let mut unreadable = secrets();
+    unreadable.private_key = "x".to_owned();
+    let mut with_older = secrets();
+    with_older.older_private_key = Some("x".to_owned());
     for (line, wanted) in [
         (make(settings(PRODUCTION, r#","mode":"provider""#), secrets(), public_keys(), vec![]), "needs app_auth_token"),
         (make(plain(), with_token, public_keys(), vec![]), "belongs to mode provider"),
@@ -374,9 +380,11 @@ fn mixed_up_settings_are_named() {
             ),
             "own public key",
         ),
+        (make(plain(), unreadable, public_keys(), vec![]), "private_key"),
+        (make(plain(), with_older.clone(), public_keys(), vec![]), "older_private_key"),
         (
-            make(plain(), AlipaySecrets { private_key: "x".to_owned(), app_auth_token: None }, public_keys(), vec![]),
-            "private_key",
+            make(settings(PRODUCTION, r#","signing":"certificate""#), with_older, public_keys(), vec![]),
+            "belongs to public-key mode",
         ),
         (
             make(plain(), secrets(), public_keys(), vec![app("2021000000000009", CodeExchange::CallingApp)]),

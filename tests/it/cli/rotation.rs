@@ -99,6 +99,11 @@ mod on_mariadb {
 }
 
 mod on_sqlite {
+    use simulator::{
+        RsaKey,
+        alipay::{AppOptions, Mode},
+    };
+
     use crate::{
         cli::deployment::Deployment,
         store::place::{On, run},
@@ -152,6 +157,70 @@ mod on_sqlite {
             at.ok(&["mini-program", command, "2"]).await;
             at.ok(&["merchant", command, "C1"]).await;
         }
+        at.assert_no_secret_printed();
+        at.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn keys_at_alipay_are_used_beside_the_older_ones_until_those_are_dropped() {
+        let mut at = Deployment::empty().await;
+        at.set("PREPAY_BROKER__URL", "embedded");
+        at.set("PREPAY_FRONT__PUBLIC_URL", "https://pay.example.com");
+        at.set_up().await;
+        let app_id = at.enrol().await.alipay_app.app_id;
+        let (own, alipays) = (RsaKey::generate().unwrap(), RsaKey::generate().unwrap());
+        at.secret_file("own.next", &own.private_key_pem());
+        at.file("alipay.next", &alipays.public_key_base64());
+        let set = ["channel", "set-alipay", "2", "--private-key-file"];
+        let both = [&set[..], &["own.next", "--alipay-public-key-file", "alipay.next"]].concat();
+        let (still, older) = ("takes the older private key still", "Alipay's older public key");
+        // The same keys again change nothing: the wallet's are the older ones still.
+        for _ in 0..2 {
+            at.ok(&both).await;
+            let report = at.run(&["doctor"]).await;
+            assert!(report.code == 0 && report.out.contains(still), "{}", report.out);
+            assert!(at.ok(&["channel", "show", "2"]).await.contains(older));
+        }
+        at.sim.alipay().set_app_key(&app_id, own.public().clone()).unwrap();
+        at.sim.alipay().set_alipay_key(&app_id, alipays).unwrap();
+        for drop_older in [false, true] {
+            if drop_older {
+                at.ok(&["channel", "set-alipay", "2", "--drop-older-keys"]).await;
+            }
+            let report = at.run(&["doctor"]).await;
+            assert!(report.code == 0 && !report.out.contains(still), "{}", report.out);
+            assert_eq!(at.ok(&["channel", "show", "2"]).await.contains(older), !drop_older);
+        }
+        assert_eq!(at.run(&[&both[..], &["--drop-older-keys"]].concat()).await.code, 2, "one or the other");
+
+        // Dropped too early, the wallet has none of ours.
+        at.secret_file("own.early", &RsaKey::generate().unwrap().private_key_pem());
+        at.ok(&[&set[..], &["own.early"]].concat()).await;
+        assert_eq!(at.run(&["doctor"]).await.code, 0);
+        at.ok(&["channel", "set-alipay", "2", "--drop-older-keys"]).await;
+        let report = at.run(&["doctor"]).await;
+        assert!(report.code == 1 && report.out.contains("isv.invalid-signature"), "{}", report.out);
+        // The one before, entered again, is beside it.
+        at.ok(&both).await;
+        assert_eq!(at.run(&["doctor"]).await.code, 0);
+
+        // A certificate belongs to its key: nothing older stays, or it would be refused.
+        let certified = at.sim.alipay().new_app(AppOptions { mode: Mode::Certificate, ..AppOptions::default() });
+        at.secret_file("certified.pem", &certified.app_private_key_pem);
+        at.file("app.crt", certified.app_cert_pem.as_ref().unwrap());
+        at.file("alipay.crt", certified.alipay_cert_pem.as_ref().unwrap());
+        at.file("root.crt", certified.alipay_root_cert_pem.as_ref().unwrap());
+        let certificates = [
+            "certified.pem",
+            "--app-cert-file",
+            "app.crt",
+            "--alipay-cert-file",
+            "alipay.crt",
+            "--root-cert-file",
+            "root.crt",
+        ];
+        at.ok(&[&set[..], &certificates].concat()).await;
+        assert!(!at.ok(&["channel", "show", "2"]).await.contains("older"));
         at.assert_no_secret_printed();
         at.stop().await;
     }

@@ -1,5 +1,6 @@
 //! Roles in processes of their own: what they do together, and what is left when one of them goes.
 
+mod alipay_keys;
 mod alipay_successor;
 mod canary;
 pub mod fleet;

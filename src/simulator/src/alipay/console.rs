@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Alipay;
-use super::app::{self, AlipayApp, AlipayUser, AppOptions, Kind};
+use super::app::{self, AlipayApp, AlipayUser, App, AppOptions, Kind, Mode};
 use super::book::{Code, Token};
 use super::trade::Trade;
 use crate::chance;
+use crate::keys::{PublicKey, RsaKey};
 
 /// Why the console refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,10 +141,36 @@ impl Alipay {
             return Err(missing());
         }
         let (sn, pem) = app::successor(&app);
-        let mut renewed = app::App::clone(&app);
+        let mut renewed = App::clone(&app);
         renewed.alipay_certs.push((sn.clone(), pem));
         self.book().apps.insert(app_id.to_owned(), Arc::new(renewed));
         Ok(sn)
+    }
+
+    /// The owner enters a new public key for an app: what is signed with the one before is `isv.invalid-signature` at once,
+    /// where the real console leaves it some days.
+    ///
+    /// Errors: [`AlipayError::NoApp`], also for an app in certificate mode.
+    pub fn set_app_key(&self, app_id: &str, key: PublicKey) -> Result<(), AlipayError> {
+        self.change_keys(app_id, |app| app.app_key = key)
+    }
+
+    /// Alipay signs with another key towards an app: answers to requests, and notices, that are made from now on.
+    ///
+    /// Errors: [`AlipayError::NoApp`], also for an app in certificate mode.
+    pub fn set_alipay_key(&self, app_id: &str, key: RsaKey) -> Result<(), AlipayError> {
+        self.change_keys(app_id, |app| app.alipay_key = Arc::new(key))
+    }
+
+    fn change_keys(&self, app_id: &str, change: impl FnOnce(&mut App)) -> Result<(), AlipayError> {
+        let mut book = self.book();
+        match book.apps.get_mut(app_id) {
+            Some(app) if app.mode == Mode::PublicKey => {
+                change(Arc::make_mut(app));
+                Ok(())
+            }
+            _ => Err(AlipayError::NoApp(app_id.to_owned())),
+        }
     }
 
     /// A trade as Alipay sees it now; of several with one number the paid one, else the newest.

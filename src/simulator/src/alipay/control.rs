@@ -8,6 +8,7 @@ use super::{Alipay, AppOptions, Switches};
 use crate::bill::{BillChange, SyntheticBill};
 use crate::control::{ControlError, read, write};
 use crate::faults::FaultKind;
+use crate::keys::{PublicKey, RsaKey};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +35,20 @@ struct Phone {
 #[serde(deny_unknown_fields)]
 struct App {
     app_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppKey {
+    app_id: String,
+    public_key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlipayKey {
+    app_id: String,
+    private_key: String,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +127,7 @@ impl Alipay {
     /// Answers `/_sim/alipay/{path}`; `body` is `null` without one. Method is not looked at: bodies say what is meant.
     pub(crate) async fn control(&self, path: &str, body: Value) -> Result<Value, ControlError> {
         let refused = |error: super::AlipayError| ControlError::Refused(error.to_string());
+        let no_key = |error: crate::KeyError| ControlError::Body(error.to_string());
         match path {
             "apps" => write(self.new_app(if body.is_null() { AppOptions::default() } else { read(body)? })),
             "users" => write(self.new_user()),
@@ -140,6 +156,16 @@ impl Alipay {
             "renew_cert" => {
                 let App { app_id } = read(body)?;
                 Ok(json!({ "alipay_cert_sn": self.renew_alipay_cert(&app_id).map_err(refused)? }))
+            }
+            "app_key" => {
+                let AppKey { app_id, public_key } = read(body)?;
+                self.set_app_key(&app_id, PublicKey::from_pem(&public_key).map_err(no_key)?).map_err(refused)?;
+                Ok(Value::Null)
+            }
+            "alipay_key" => {
+                let AlipayKey { app_id, private_key } = read(body)?;
+                self.set_alipay_key(&app_id, RsaKey::from_pkcs8_pem(&private_key).map_err(no_key)?).map_err(refused)?;
+                Ok(Value::Null)
             }
             "trade_pay" => {
                 let Payment { trade_no, user_id, press } = read(body)?;

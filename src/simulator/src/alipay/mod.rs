@@ -63,6 +63,7 @@
 //! | `app_auth_tokens` | `provider`, `merchant_app` → `app_auth_token` |
 //! | `auth_codes`, `open_ids` | `app_id`, `user_id` → `code`; `open_id` |
 //! | `renew_cert` | `app_id` → `alipay_cert_sn` |
+//! | `app_key`, `alipay_key` | `app_id`, `public_key` of the owner; `app_id`, `private_key` that Alipay signs with (PKCS#8) |
 //! | `trade_pay`, `pay_from_bills` | `trade_no`, `user_id`, (`press`: `pay`, `cancel`) → `result_code`; `paid` |
 //! | `pay`, `trade`, `notify_now` | `app_id`, `out_trade_no`, (`faults` of a notice) → `trade_no`; [`Trade`]; `status`, `body` |
 //! | `refund_by_hand` | `app_id`, `out_trade_no`, `refund_fen` → `out_request_no` |

@@ -10,7 +10,7 @@ pub struct Client {
     pub app: AlipayApp,
     pub app_auth_token: Option<String>,
     gateway: String,
-    key: RsaKey,
+    pub key: RsaKey,
     http: reqwest::Client,
 }
 

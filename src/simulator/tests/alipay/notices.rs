@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use simulator::alipay::{AppOptions, EmptyValues, Press};
-use simulator::{Call, Event, Fault, FaultKind, PublicKey, Wallet};
+use simulator::alipay::{AppOptions, EmptyValues, Mode, Press};
+use simulator::{Call, Event, Fault, FaultKind, PublicKey, RsaKey, Wallet};
 
 use crate::client::{Client, start};
 use crate::sink::Sink;
@@ -113,6 +113,36 @@ async fn a_notice_can_be_sent_by_hand() {
     assert!(alipay.notify_now(app_id, "H2", &[]).await.is_err());
     assert!(alipay.pay_number(app_id, "H1").is_some() && alipay.pay_number(app_id, "H1").is_none());
     assert_eq!(alipay.trades(app_id, "H").len(), 1);
+}
+
+#[tokio::test]
+async fn keys_of_both_sides_can_be_changed_at_the_console() {
+    let simulator = start().await;
+    let alipay = simulator.alipay();
+    let mut client = Client::new(&simulator, AppOptions::default());
+    let app_id = client.app.app_id.clone();
+    let user = alipay.new_user();
+    let open_id = alipay.open_id(&app_id, &user.user_id).unwrap();
+    let sink = Sink::start(&[]).await;
+    client.create(&client.order("R1", &open_id), Some(&sink.url)).await.ok();
+
+    let own = RsaKey::generate().unwrap();
+    alipay.set_app_key(&app_id, own.public().clone()).unwrap();
+    client.query("R1").await.refused("isv.invalid-signature");
+    client.key = own;
+    client.query("R1").await.ok();
+
+    let alipays = RsaKey::generate().unwrap();
+    let (base64, pem) = (alipays.public_key_base64(), alipays.public_key_pem());
+    alipay.set_alipay_key(&app_id, alipays).unwrap();
+    assert_eq!(client.query("R1").await.verified, Some(false));
+    (client.app.alipay_public_key, client.app.alipay_public_key_pem) = (base64, pem);
+    client.query("R1").await.ok();
+    alipay.notify_now(&app_id, "R1", &[]).await.unwrap();
+    assert!(verifies(&client, &sink.arrived(1).await[0], true));
+
+    let certified = alipay.new_app(AppOptions { mode: Mode::Certificate, ..AppOptions::default() });
+    assert!(alipay.set_app_key(&certified.app_id, client.key.public().clone()).is_err());
 }
 
 #[tokio::test]
