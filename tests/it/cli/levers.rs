@@ -185,6 +185,25 @@ mod on_sqlite {
         desk.close().await;
     }
 
+    /// Only wanted here: the scheduler asks, and sends nothing that the wallet has.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_person_has_the_wallet_asked_about_a_refund() {
+        let desk = Desk::open().await;
+        let order = desk.paid().await;
+        let retry = async |no: &str| desk.at.run(&["refund", "retry", no, "--customer", "C1"]).await;
+        let before = desk.refund(&order, "R1", 500, &[sent()]).await;
+        let done = retry("R1").await;
+        assert!(done.code == 0 && done.out == "the wallet is asked about refund R1 now\n", "{done:?}");
+        let after = desk.store.load_refund(before.id).await.unwrap().unwrap();
+        assert_eq!(after, Refund { next_at: after.next_at, version: before.version + 1, ..before.clone() });
+        assert_ne!(after.next_at, before.next_at);
+        let paid_back = RefundEvent::PaidBack { at: NOW, wallet_refund_no: None };
+        desk.refund(&order, "R2", 500, &[sent(), paid_back]).await;
+        assert_eq!(retry("R2").await.out, "refund R2 is succeeded already\n");
+        assert!(retry("R5").await.err.contains("has no refund R5"));
+        desk.close().await;
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn money_that_waits_for_a_person_is_found() {
         let desk = Desk::open().await;

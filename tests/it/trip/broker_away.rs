@@ -1,5 +1,5 @@
-//! A broker that takes nothing more (an alarm) or is not there: a phone is told so in milliseconds, and served again
-//! afterwards. On a node of its own, for an alarm is everybody's.
+//! A broker that takes nothing more (an alarm) or is not there: a phone is told so in milliseconds, a wallet is told to come again,
+//! and both are served afterwards. On a node of its own, for an alarm is everybody's.
 
 mod on_postgres {
     mod on_rabbitmq {
@@ -30,6 +30,11 @@ mod on_postgres {
         async fn a_broker_that_is_away_is_a_503_in_milliseconds_until_it_is_back() {
             beside_a_node(super::super::a_broker_that_is_away_is_a_503_in_milliseconds_until_it_is_back).await;
         }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_notice_that_no_broker_keeps_is_failed_and_its_repeat_pays() {
+            beside_a_node(super::super::a_notice_that_no_broker_keeps_is_failed_and_its_repeat_pays).await;
+        }
     }
 }
 
@@ -39,13 +44,15 @@ use std::{
 };
 
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
+use simulator::{Call, FaultKind};
 
 use super::{
     caller::assert_ready,
-    harness::{SOON, World},
+    harness::{SOON, World, until},
     queue_gone::{assert_no_wallet_called, orders_and_bodies, timed},
-    sides::number,
+    sides::{Side, number},
+    told::{not_received, received},
     watched::Scraped,
 };
 use crate::queue::node::Node;
@@ -87,6 +94,43 @@ async fn a_broker_that_is_away_is_a_503_in_milliseconds_until_it_is_back(world: 
     assert_sheds(&world, &made, "broker_down").await;
     node.ctl(&["start_app"]).await;
     assert_serves_again(&world, &made).await;
+    world
+}
+
+/// "Received" is said of what the broker has confirmed. Whatever else becomes of a genuine notice, its wallet tells it again.
+async fn a_notice_that_no_broker_keeps_is_failed_and_its_repeat_pays(world: World, node: Arc<Node>) -> World {
+    let world = on_its_node(world, &node).await;
+    world.lose_all_notices();
+    for (why, gone, back) in [
+        ("alarm", &["set_vm_memory_high_watermark", "0.0000001"][..], &["set_vm_memory_high_watermark", "0.4"][..]),
+        ("away", &["stop_app"], &["start_app"]),
+    ] {
+        let mut paid = Vec::new();
+        for (side, n) in Side::BOTH.into_iter().flat_map(|side| [(side, 1), (side, 2)]) {
+            let order_no = format!("{why}-{}-{n}", side.name());
+            let (order, _) = world.paid_unheard(&order_no, side).await;
+            // Nobody asks the wallet: what the row learns, it learns from a notice.
+            world.fault_always(side, Call::Query, &order, FaultKind::CloseBefore);
+            paid.push((side, order_no, number(&order, 1)));
+        }
+        node.ctl(gone).await;
+        // As with phones, one finds out.
+        let (side, _, sent) = &paid[0];
+        until("the front hears of it", || async { world.notify(*side, sent, &[]).await == not_received(*side) }).await;
+        for (side, order_no, sent) in &paid[1..] {
+            for _ in 0..3 {
+                assert_eq!(world.notify(*side, sent, &[]).await, not_received(*side), "{order_no}");
+            }
+            assert_eq!(world.shop.order(order_no).await["payStatus"], "PROCESSING", "{order_no}");
+        }
+        node.ctl(back).await;
+        for (side, order_no, sent) in &paid {
+            until("the wallet's repeat is taken", || async { world.notify(*side, sent, &[]).await == received(*side) })
+                .await;
+            let order = world.until_status(order_no, "SUCCESS").await;
+            assert_eq!(order["anomalies"], json!([]), "{order_no}");
+        }
+    }
     world
 }
 

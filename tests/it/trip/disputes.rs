@@ -16,8 +16,13 @@ use super::{
 impl World {
     /// What an operator types, on this deployment's database: what it printed.
     pub async fn operator(&self, args: &[&str]) -> String {
+        self.operator_with(args, &[]).await
+    }
+
+    /// The same with more than the database in its environment.
+    pub async fn operator_with(&self, args: &[&str], variables: &[(&str, &str)]) -> String {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_prepay"));
-        command.args(args).env_clear().env("PREPAY_DATABASE__URL", &self.place.url);
+        command.args(args).env_clear().env("PREPAY_DATABASE__URL", &self.place.url).envs(variables.iter().copied());
         let done = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let (out, err) = (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
         assert!(done.status.success() && err.is_empty(), "{args:?}: {out}{err}");

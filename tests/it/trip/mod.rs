@@ -11,6 +11,8 @@ mod caller;
 mod closes;
 mod disputes;
 mod events;
+mod expiry;
+mod forger;
 mod forgeries;
 pub mod harness;
 pub mod inbox;
@@ -24,10 +26,13 @@ mod phone;
 mod queue_gone;
 mod rabbit;
 mod refunds;
+mod repairs;
 pub mod shop;
 mod sides;
 mod signatures;
+mod told;
 mod turns;
+mod verdicts;
 mod watched;
 
 /// Makes one module per place, each with all tests: a database and a broker, named in the path.
@@ -174,6 +179,11 @@ on_every_place! {
         ;
     forgeries:
         no_change_to_a_genuine_notice_is_taken,
+        no_change_to_a_notice_of_a_refund_is_taken,
+        ;
+    verdicts:
+        the_host_that_a_notice_is_sent_to_changes_no_verdict,
+        a_queued_notice_that_does_not_verify_is_set_aside,
         ;
     bad_input:
         what_is_not_http_is_refused_without_words_and_disturbs_nobody,
@@ -212,6 +222,9 @@ on_every_place! {
         a_number_that_never_arrived_exists_before_it_is_closed,
         a_close_that_no_wallet_answers_ends_later,
         ;
+    expiry:
+        an_open_number_outlives_its_order_by_ninety_seconds_and_is_closed_first,
+        ;
     late_money:
         a_late_payment_is_kept_and_makes_the_order_paid,
         a_late_payment_goes_back_where_its_merchant_says_so,
@@ -243,6 +256,11 @@ on_every_place! {
         a_bill_of_another_day_settles_what_was_missing,
         schedulers_match_each_bill_once,
         a_merchant_gets_its_own_bill_and_nobody_elses,
+        ;
+    repairs:
+        a_refund_whose_end_nobody_heard_of_is_repaired_by_asking,
+        a_refund_that_no_bill_names_is_repaired_by_hand,
+        an_amount_that_differs_unheard_is_asked_about,
         ;
     bill_days:
         a_days_bill_is_whole_once_what_was_missed_was_asked_about,

@@ -1,11 +1,5 @@
 //! Money goes back once, whatever becomes of the calls about it, and never more than was paid.
 
-use prepay::{
-    clock::Clock,
-    domain::id::RefundNo,
-    domain::refund::{RefundEvent, RefundStep},
-    store::RefundCommit,
-};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use simulator::{
@@ -16,9 +10,13 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     caller::assert_refused,
-    harness::{SOON, World},
+    harness::{SOON, World, until},
     sides::{Side, number},
+    told::received,
 };
+
+/// In 2096: nobody looks at it before.
+pub const NEVER_MS: i64 = 4_000_000_000_000;
 
 impl World {
     /// An order that is paid, and whose merchant knows it.
@@ -54,8 +52,15 @@ impl World {
         }
     }
 
+    /// Waits for the one refund that is so, and keeps the scheduler from it.
+    pub async fn until_left_alone(&self, so: &str) {
+        let count = format!("SELECT COUNT(*) FROM refunds WHERE {so}");
+        until("the refund is under way", || async { self.place.number(&count).await == 1 }).await;
+        self.place.sql(&format!("UPDATE refunds SET next_at = {NEVER_MS} WHERE {so}")).await;
+    }
+
     /// Does something while the scheduler's timetable for refunds is set to now, again and again.
-    async fn hurried<T>(&self, work: impl Future<Output = T>) -> T {
+    pub async fn hurried<T>(&self, work: impl Future<Output = T>) -> T {
         let hurry = async {
             loop {
                 let now =
@@ -202,7 +207,7 @@ pub async fn a_refund_whose_money_went_back_otherwise_is_told_failed(world: Worl
     world.sim.wechat().set_balance(&world.wechat.merchant.mchid, Some(100));
     let answer = world.refund_taken("R2", "A1", 999).await;
     assert_eq!(answer["refundStatus"], "PROCESSING", "{answer:#}");
-    super::harness::until("it waits for money", || async {
+    until("it waits for money", || async {
         world.shop.get("/api/v1/refunds/R2").await.1["data"]["hint"] == "NOT_ENOUGH"
     })
     .await;
@@ -266,15 +271,17 @@ pub async fn a_word_about_another_amount_settles_nothing(world: World) -> World 
     world.fault(Side::Wechat, Call::Refund, &order, FaultKind::HtmlAfter);
     let lie = world.fault_always(Side::Wechat, Call::RefundQuery, &order, FaultKind::WrongAmount { fen: 1 });
     let answer = world.refund_taken("R1", "A1", 700).await;
-    let lied = super::harness::until("the wallet lied twice", || async { world.sim.faults().struck(lie) > 1 });
+    let lied = until("the wallet lied twice", || async { world.sim.faults().struck(lie) > 1 });
     world.hurried(lied).await;
     let out_refund_no = answer["serialNo"].as_str().unwrap();
-    let (wallet, mchid) = (world.sim.wechat(), &world.wechat.merchant.mchid);
-    wallet.notify_refund_now(mchid, out_refund_no, &[FaultKind::WrongAmount { fen: 1 }]).await.unwrap();
-    super::harness::until("the notice is set aside", || async { world.place.rows_of("parked").await == 1 }).await;
+    let sent = number(&order, 1);
+    let said = world.notify_refund(Side::Wechat, &sent, out_refund_no, &[FaultKind::WrongAmount { fen: 1 }]).await;
+    assert_eq!(said, received(Side::Wechat), "the wallet need not tell it again");
+    let why = world.set_aside_because().await;
+    assert_eq!(why, format!("refund {out_refund_no}: 1 fen go back, 700 fen were to"));
     let (_, told) = world.shop.get("/api/v1/refunds/R1").await;
     assert_eq!(told["data"]["refundStatus"], "PROCESSING", "{told:#}");
-    wallet.notify_refund_now(mchid, out_refund_no, &[]).await.unwrap();
+    assert_eq!(world.notify_refund(Side::Wechat, &sent, out_refund_no, &[]).await, received(Side::Wechat));
     world.until_refund("R1", "SUCCESS").await;
     world
 }
@@ -289,8 +296,9 @@ pub async fn a_refunds_notice_that_is_set_aside_still_tells_the_payment(world: W
     world.place.sql("UPDATE attempts SET state = 'open', next_query_at = NULL").await;
     world.place.sql("UPDATE orders SET state = 'open', paid_by = NULL").await;
     let (sent, out_refund_no) = (number(&order, 1), answer["serialNo"].as_str().unwrap());
-    world.sim.alipay().notify_refund_now(&world.alipay.app.app_id, &sent, out_refund_no, &[]).await.unwrap();
-    super::harness::until("the notice is set aside", || async { world.place.rows_of("parked").await > 0 }).await;
+    assert_eq!(world.notify_refund(Side::Alipay, &sent, out_refund_no, &[]).await, received(Side::Alipay));
+    let why = world.set_aside_because().await;
+    assert_eq!(why, format!("refund {out_refund_no} is of another payment or channel account"));
     assert_eq!(world.shop.order("A1").await["payStatus"], "SUCCESS");
     world.place.sql("UPDATE refunds SET account_id = account_id - 100").await;
     world
@@ -324,18 +332,8 @@ pub async fn what_is_wrong_with_a_refund_is_told_and_nothing_is_set_aside(world:
     world
 }
 
-/// As `prepay refund retry` writes it.
+/// A person has the wallet asked now.
 async fn look_wanted(world: &World, refund_no: &str) {
-    let store = &world.place.store;
-    let raw = world.place.number("SELECT MIN(merchant_id) FROM refunds").await;
-    let merchant = prepay::domain::id::MerchantId(u32::try_from(raw).unwrap());
-    loop {
-        let refund = store.load_refund_by_no(merchant, &RefundNo::parse(refund_no).unwrap()).await.unwrap().unwrap();
-        let now = Clock::system().now();
-        let RefundStep::Moved(moved) = refund.apply(RefundEvent::LookWanted, now) else { return };
-        let commit = RefundCommit { moved: &moved, spacing: Duration::ZERO, told: None, at: now };
-        if store.commit_refund(commit).await.unwrap() == prepay::store::RefundCommitted::Done {
-            return;
-        }
-    }
+    let said = world.operator(&["refund", "retry", refund_no, "--customer", "C1"]).await;
+    assert_eq!(said.trim(), format!("the wallet is asked about refund {refund_no} now"));
 }

@@ -89,9 +89,19 @@ impl Alipay {
 
     /// One notice of the trade's present state, freshly signed, for a test to tamper with; `None` without trade or address.
     pub fn notice_to_send(&self, app_id: &str, out_trade_no: &str) -> Option<Outgoing> {
+        self.not_sent_yet(&self.trade(app_id, out_trade_no)?, None)
+    }
+
+    /// One notice of a refund, as [`Alipay::notice_to_send`]; `None` without the refund as well.
+    pub fn refund_notice_to_send(&self, app_id: &str, out_trade_no: &str, out_request_no: &str) -> Option<Outgoing> {
         let trade = self.trade(app_id, out_trade_no)?;
+        let refund = trade.refund_of(out_request_no).cloned()?;
+        self.not_sent_yet(&trade, Some(refund))
+    }
+
+    fn not_sent_yet(&self, trade: &Trade, refund: Option<Refund>) -> Option<Outgoing> {
         let url = trade.notify_url.clone()?;
-        let notice = self.notice(&mut self.book(), &trade, None)?;
+        let notice = self.notice(&mut self.book(), trade, refund)?;
         Some(self.outgoing(&notice, &url, &Plan(Vec::new())))
     }
 
