@@ -79,8 +79,8 @@ pub async fn a_lease_ends(place: Place) {
     assert_eq!(lease(store, secs(36), 10).await, []);
     // The question was asked: due again when scheduled, the lease is gone.
     let order = step_at(store, &order, OrderEvent::Asked { attempt: attempt(1).no }, secs(30)).await;
-    assert_eq!(lease(store, secs(39), 10).await, []);
-    assert_eq!(lease(store, secs(40), 10).await, one);
+    assert_eq!(lease(store, secs(59), 10).await, []);
+    assert_eq!(lease(store, secs(60), 10).await, one);
     // Settled: never again.
     step(store, &order, OrderEvent::AttemptRetired { attempt: attempt(1).no, how: Retirement::Closed }).await;
     assert_eq!(lease(store, secs(4000), 10).await, []);
