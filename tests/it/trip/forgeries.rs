@@ -114,8 +114,8 @@ pub async fn no_change_to_a_notice_of_a_refund_is_taken(world: World) -> World {
     world.sim.wechat().set_switches(|switches| switches.refund_notices = false);
     for (side, order) in Side::BOTH.into_iter().zip(&orders) {
         let (refund_no, sent) = (side.name(), number(order, 1));
-        world.fault(side, Call::Refund, order, FaultKind::LoseAnswer);
-        world.fault_always(side, Call::RefundQuery, order, FaultKind::CloseBefore);
+        world.fault(side, Call::Refund, order, FaultKind::HtmlAfter);
+        world.fault_always(side, Call::RefundQuery, order, FaultKind::HtmlBefore);
         let refund = world.refund_taken(refund_no, side.name(), 700).await;
         let out_refund_no = refund["serialNo"].as_str().unwrap();
         world.until_left_alone("state = 'sent' AND hint IS NOT NULL").await;
