@@ -25,6 +25,7 @@ use crate::{
     telemetry::{self, LogFormat},
 };
 
+mod bills;
 mod cashier;
 mod data;
 mod enrolment;
@@ -35,6 +36,7 @@ mod printed;
 mod routes;
 mod shop;
 
+use bills::Bills;
 use cashier::Phones;
 use data::Data;
 use events::EventLog;
@@ -98,6 +100,8 @@ impl Demo {
         let enrolled = enrolment::enrol(&data, &simulator).await.context("the demo merchant cannot be enrolled")?;
         let shop = Arc::new(Shop::new(&base_url, &enrolled)?);
         let phones = Arc::new(Phones::new(&simulator, &enrolled));
+        let settings = Arc::new(settings(&data, &base_url));
+        let bills = Arc::new(Bills::new(&simulator, &enrolled, settings.clone()));
         let beside = Beside {
             listener,
             prefix: "/demo",
@@ -106,11 +110,13 @@ impl Demo {
                 phones: phones.clone(),
                 events: EventLog::new(&enrolled.webhook_secret)?,
                 notices: Notices::new(&simulator),
+                bills: bills.clone(),
             })
             .map_to_response()
             .boxed(),
         };
-        let app = App::start_beside(&settings(&data, &base_url), Roles::ALL, Some(beside)).await?;
+        let app = App::start_beside(&settings, Roles::ALL, Some(beside)).await?;
+        bills.stand_on(app.store().clone());
         Ok(Self { base_url, listen, latency: options.latency, app, simulator, shop, phones, data })
     }
 

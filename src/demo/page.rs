@@ -14,6 +14,7 @@ const PAGE: &str = concat!(
     include_str!("page/common.js"),
     include_str!("page/travel.js"),
     include_str!("page/merchant.js"),
+    include_str!("page/bills.js"),
     include_str!("page/phone.js"),
     "</script>\n</body>\n</html>\n",
 );
@@ -72,7 +73,7 @@ mod tests {
             };
             assert!(defined.insert(name), "{name} is defined twice: the pieces share one scope");
         }
-        for name in ["$", "card", "drawDesk", "refund", "shut", "travelAs", "pay", "draw"] {
+        for name in ["$", "card", "drawDesk", "drawBills", "refund", "shut", "travelAs", "pay", "draw"] {
             assert!(defined.contains(name), "{name}");
         }
     }

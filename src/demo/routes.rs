@@ -9,6 +9,8 @@
 //! | `POST /demo/order/{orderNo}/close` | the merchant closes an unpaid order → what the merchant API answers |
 //! | `GET /demo/events?after=0` | the merchant's event log: what came to its notify URL after that `nth`, newest first, the last 200 |
 //! | `GET`, `POST /demo/notices` | `{mode: usual\|late\|lost\|doubled\|forged}`: how the wallets' notifications travel |
+//! | `GET`, `POST /demo/bills` | `{leaveOut: true\|false}`: the latest payment is left out of its wallet's bill → `{leftOut}` |
+//! | `POST /demo/bills/look` | fetches today's bills and matches them → `{date, wallets}`, see `Bills::look` |
 //! | `POST /demo/login` | `{wallet, person}` → `{code}` |
 //! | `POST /demo/cashier` | `{wallet, params, person, press: pay\|cancel}` → what the client API answers, and the cashier's checks |
 //! | `POST /demo/notified` | the merchant's notify URL: answers `OK` to what is signed with its secret, 401 to the rest |
@@ -25,6 +27,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
+    bills::Bills,
     cashier::{Phones, Press},
     events::EventLog,
     notices::{Mode, Notices},
@@ -42,6 +45,7 @@ pub struct Scene {
     pub phones: Arc<Phones>,
     pub events: EventLog,
     pub notices: Notices,
+    pub bills: Arc<Bills>,
 }
 
 /// Everything below `/demo`.
@@ -77,7 +81,7 @@ impl Refused {
 }
 
 async fn answer(scene: &Scene, mut request: Request) -> Result<Response, Refused> {
-    let Scene { shop, phones, events, notices } = scene;
+    let Scene { shop, phones, events, notices, bills } = scene;
     let path = request.uri().path().trim_end_matches('/').to_owned();
     let parts: Vec<&str> = path.split('/').skip(2).collect();
     let data = match (request.method(), parts.as_slice()) {
@@ -99,6 +103,12 @@ async fn answer(scene: &Scene, mut request: Request) -> Result<Response, Refused
             notices.set(mode);
             json!({ "mode": mode })
         }
+        (&Method::GET, ["bills"]) => bills.left_out(),
+        (&Method::POST, ["bills"]) => {
+            let BillsTell { leave_out } = read(&mut request).await?;
+            if leave_out { bills.leave_out() } else { bills.restore() }
+        }
+        (&Method::POST, ["bills", "look"]) => bills.look().await.map_err(Refused::Failed)?,
         (&Method::POST, ["login"]) => {
             let asked: Login = read(&mut request).await?;
             json!({ "code": phones.login(asked.wallet()?, asked.person).map_err(told)? })
@@ -169,6 +179,12 @@ struct After {
 #[derive(Deserialize)]
 struct Travel {
     mode: Mode,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BillsTell {
+    leave_out: bool,
 }
 
 #[derive(Deserialize)]

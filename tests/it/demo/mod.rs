@@ -1,5 +1,6 @@
 //! The demo as a stranger starts it: in one process, on port 0, in a folder of its own; called over HTTP alone.
 
+mod bills;
 mod desk;
 mod phone;
 
