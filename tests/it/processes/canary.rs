@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
 use serde_json::{Value, json};
 use simulator::{Call, Fault, FaultKind, Reach, Wallet};
 
+use super::canary_secrets::{DatabaseUser, deployment_keys, merchants_and_people, more_secrets};
 use crate::{
     cli::deployment::{Deployment, Enrolled, field},
     store::place::{On, Place, run_empty},
@@ -96,12 +97,14 @@ async fn watch(place: &Place) {
     let mut at = Deployment::empty().await;
     let public = free_addr();
     at.set("PREPAY_BROKER__URL", "embedded");
-    at.set("PREPAY_DATABASE__URL", &place.url);
+    let user = DatabaseUser::of(place, &mut at).await;
+    at.set("PREPAY_DATABASE__URL", &user.url);
     at.set("PREPAY_FRONT__PUBLIC_URL", format!("http://{public}"));
     at.set("PREPAY_FRONT__ALLOW_PRIVATE_NOTIFY_URLS", "true");
     at.set_up().await;
     let mut enrolled = at.enrol().await;
     enrolled.shop.base_url = format!("http://{public}");
+    more_secrets(&mut at, &enrolled).await;
     let webhook = at.ok(&["merchant", "key", "add", "C1", "--webhook"]).await;
     let webhook = field(&webhook, "secret").trim_start_matches("whsec_").to_owned();
     // As loud as it gets.
@@ -157,6 +160,8 @@ async fn watch(place: &Place) {
     answers += &refused.to_string();
     until("a payment was heard of", || async { enrolled.shop.order("WECHAT0").await["payStatus"] == "SUCCESS" }).await;
 
+    answers += &merchants_and_people(&at, &enrolled).await;
+
     let metrics = serve.metrics().await;
     assert_eq!(serve.terminate().await, 0);
     let logged = serve.logged();
@@ -165,8 +170,9 @@ async fn watch(place: &Place) {
     }
     let database = dumped(place).await;
     assert!(database.contains("WECHAT0"), "the database is read where it is");
-    let keys: Vec<String> =
-        at.secrets().iter().cloned().chain([STANDARD.encode(&enrolled.shop.secret), webhook]).collect();
+    at.assert_no_secret_printed();
+    let mut keys = deployment_keys(place, &at).await;
+    keys.extend(at.secrets().iter().cloned().chain([STANDARD.encode(&enrolled.shop.secret), webhook]));
     for (place, text) in [("log", &logged), ("metrics", &metrics), ("answers", &answers), ("database", &database)] {
         for secret in &keys {
             assert!(!text.contains(secret.as_str()), "a key is in the {place}: {}", around(text, secret));
@@ -182,6 +188,7 @@ async fn watch(place: &Place) {
     let codes = phone.heard.iter().filter(|told| !told.contains('='));
     assert!(!codes.clone().any(|code| database.contains(code.as_str())), "a code is in the database");
     at.stop().await;
+    user.forget(place).await;
 }
 
 /// The line in which something was found.
