@@ -314,8 +314,8 @@ impl Settings {
             .list_separator(",")
             .with_list_parse_key("front.trusted_proxies")
             .source(Some(ours.collect()));
-        let settings = layers.add_source(environment).build().context("settings")?;
-        let settings: Self = settings.try_deserialize().context("settings")?;
+        let settings = layers.add_source(environment).build().map_err(without_values)?;
+        let settings: Self = settings.try_deserialize().map_err(without_values)?;
         settings.check()?;
         Ok(settings)
     }
@@ -397,13 +397,30 @@ impl Keys {
     }
 }
 
+/// The library quotes what it met: a secret in the wrong place, or a file's whole line. Only where it was, in backticks or by line
+/// and column, and what was wanted are told.
+fn without_values(error: config::ConfigError) -> anyhow::Error {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    // What our own types say of a value is theirs to say.
+    let quotes = line.starts_with("invalid type") || line.starts_with("invalid value");
+    match (line.find('"'), line.rfind('"')) {
+        (Some(from), Some(to)) if quotes && from < to => {
+            anyhow::anyhow!("settings: {}…{}", &line[..from], &line[to + 1..])
+        }
+        _ => anyhow::anyhow!("settings: {line}"),
+    }
+}
+
 fn read_key(name: &str, file: Option<&Path>, text: Option<&SecretString>) -> anyhow::Result<Option<SecretString>> {
     match (file, text) {
         (Some(_), Some(_)) => bail!("keys.{name}_file and keys.{name} are both set: keep one"),
         (None, text) => Ok(text.cloned()),
         (Some(file), None) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("keys.{name}_file: {} cannot be read", file.display()))?;
+            let text = std::fs::read_to_string(file).with_context(|| match file.to_string_lossy().contains(':') {
+                true => format!("keys.{name}_file is to name a file, not to hold a key; it cannot be read"),
+                false => format!("keys.{name}_file: {} cannot be read", file.display()),
+            })?;
             Ok(Some(text.into()))
         }
     }
@@ -434,6 +451,29 @@ mod tests {
         assert_eq!(settings.front.trusted_proxies, Proxies::parse(["10.0.0.1", "10.1.0.0/16"]).unwrap());
         assert_eq!(settings.public_url().unwrap(), "https://pay.example.com");
         assert_eq!(settings.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_quoted() {
+        let secret = "postgres://prepay:hunter2@db/prepay";
+        for (variable, value, says) in [
+            ("PREPAY_DATABASE", secret, "database"),
+            ("PREPAY_BROKER", "amqp://prepay:\"hunter2\"@broker", "broker"),
+            ("PREPAY_KEYS", "k:hunter2", "keys"),
+            ("PREPAY_FRONT__WAIT_MS", "hunter2", "wait_ms"),
+        ] {
+            let error = format!("{:#}", read(&[(variable, value)]).unwrap_err());
+            assert!(error.contains(says) && !error.contains("hunter2"), "{variable}: {error}");
+        }
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("prepay.toml");
+        for text in [format!("[database]\nurl = {secret}\n"), format!("database = \"{secret}\"\n")] {
+            std::fs::write(&file, text).unwrap();
+            let error = format!("{:#}", Settings::read(Some(&file), []).unwrap_err());
+            assert!(error.starts_with("settings") && !error.contains("hunter2"), "{error}");
+        }
+        let error = read_key("front", Some(Path::new("k1:hunter2")), None).unwrap_err();
+        assert!(!format!("{error:#}").contains("hunter2"), "{error:#}");
     }
 
     #[test]
