@@ -9,7 +9,7 @@ mod events;
 mod help;
 mod levers;
 mod migrating;
-mod parked;
+pub mod parked;
 mod reconcile;
 mod rotation;
 mod serving;

@@ -78,7 +78,7 @@ fn serial(order: &Value) -> &str {
 }
 
 /// As after a restore from a backup: the rows of an order are not there, and the wallet tells of its payment.
-async fn take_away(place: &Place, order: &Value) {
+pub async fn take_away(place: &Place, order: &Value) {
     for (table, id) in TABLES.into_iter().zip(["id", "order_id"]) {
         let serial = serial(order);
         place.sql(&format!("CREATE TABLE aside_{table} AS SELECT * FROM {table} WHERE {id} = '{serial}'")).await;

@@ -3,7 +3,6 @@
 mod alipay_keys;
 mod alipay_successor;
 mod canary;
-mod canary_secrets;
 pub mod fleet;
 mod keys_in_life;
 mod killed;

@@ -1,121 +1,109 @@
 //! Secrets, codes, identities and signatures, looked for wherever they must not be.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr};
+mod desk;
+mod keys;
+mod phone;
+mod servers;
+
+use std::{collections::BTreeMap, fs, panic::resume_unwind};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::{Method, StatusCode};
 use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
-use serde_json::{Value, json};
 use simulator::{Call, Fault, FaultKind, Reach, Wallet};
 
-use super::canary_secrets::{DatabaseUser, deployment_keys, merchants_and_people, more_secrets};
+use self::{
+    keys::{as_written, deployment_keys, older_keys, provided},
+    phone::{Phone, Till},
+    servers::{Road, Servers, Users},
+};
 use crate::{
-    cli::deployment::{Deployment, Enrolled, field},
+    cli::deployment::{Deployment, field},
     store::place::{On, Place, run_empty},
     trip::{
         harness::{free_addr, until},
-        shop::pay_info,
+        inbox::Inbox,
     },
 };
 
-const WALLETS: [(Wallet, &str); 2] = [(Wallet::Wechat, "WECHAT"), (Wallet::Alipay, "ALIPAY")];
-
-/// A phone, its payers, and everything of theirs that nobody may read in a log.
-struct Phone<'a> {
-    at: &'a Deployment,
-    enrolled: &'a Enrolled,
-    front: SocketAddr,
-    client: reqwest::Client,
-    heard: Vec<String>,
-    payers: Vec<String>,
-}
-
-impl Phone<'_> {
-    fn code(&mut self, wallet: Wallet) -> (String, String) {
-        let sim = &self.at.sim;
-        let (user, named, code) = match wallet {
-            Wallet::Wechat => {
-                let appid = &self.enrolled.wechat_app.appid;
-                let openid = sim.wechat().new_openid(appid);
-                let code = sim.wechat().new_code(appid, &openid);
-                (openid.clone(), openid, code)
-            }
-            Wallet::Alipay => {
-                let app_id = &self.enrolled.alipay_app.app_id;
-                let user = sim.alipay().new_user().user_id;
-                let open_id = sim.alipay().open_id(app_id, &user).unwrap();
-                let code = sim.alipay().new_auth_code(app_id, &user).unwrap();
-                (user, open_id, code)
-            }
-        };
-        self.heard.push(code.clone());
-        self.payers.extend([user.clone(), named]);
-        (user, code)
-    }
-
-    async fn post(&mut self, body: &Value) -> Value {
-        let posted = self.client.post(format!("http://{}/pay", self.front)).json(body).send().await.unwrap();
-        let answer: Value = posted.json().await.unwrap();
-        let data = &answer["data"];
-        self.heard.extend(["paySign", "package"].iter().filter_map(|key| Some(data[*key].as_str()?.to_owned())));
-        answer
-    }
-}
-
 mod on_sqlite {
     mod on_embedded {
+        use crate::{processes::canary, store::place::On};
+
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn no_secret_shows_in_logs_metrics_answers_or_the_database() {
-            super::super::watched(crate::store::place::On::Sqlite).await;
+            canary::watched(On::Sqlite, canary::Road::Embedded).await;
         }
     }
 }
 
 mod on_postgres {
-    mod on_embedded {
+    mod on_rabbitmq {
+        use crate::{processes::canary, store::place::On};
+
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn no_secret_shows_in_logs_metrics_answers_or_the_database() {
-            super::super::watched(crate::store::place::On::Postgres).await;
+            canary::watched(On::Postgres, canary::Road::Rabbitmq).await;
         }
     }
 }
 
 mod on_mariadb {
     mod on_embedded {
+        use crate::{processes::canary, store::place::On};
+
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn no_secret_shows_in_logs_metrics_answers_or_the_database() {
-            super::super::watched(crate::store::place::On::Mariadb).await;
+            canary::watched(On::Mariadb, canary::Road::Embedded).await;
         }
     }
 }
 
-async fn watched(on: On) {
-    run_empty(on, |place| async move { watch(&place).await }).await;
+async fn watched(on: On, road: Road) {
+    run_empty(on, |place| async move {
+        let users = Users::of(&place, road).await;
+        let ended = tokio::spawn(watch(place.clone(), users.servers.clone())).await;
+        users.forget(&place).await;
+        if let Err(failed) = ended {
+            resume_unwind(failed.into_panic());
+        }
+    })
+    .await;
 }
 
-async fn watch(place: &Place) {
+async fn watch(place: Place, servers: Servers) {
     let mut at = Deployment::empty().await;
     let public = free_addr();
-    at.set("PREPAY_BROKER__URL", "embedded");
-    let user = DatabaseUser::of(place, &mut at).await;
-    at.set("PREPAY_DATABASE__URL", &user.url);
+    for password in &servers.passwords {
+        at.is_secret(password);
+    }
+    at.set("PREPAY_BROKER__URL", servers.broker_url);
+    at.set("PREPAY_BROKER__PREFIX", servers.broker_prefix);
+    at.set("PREPAY_DATABASE__URL", servers.database_url);
     at.set("PREPAY_FRONT__PUBLIC_URL", format!("http://{public}"));
     at.set("PREPAY_FRONT__ALLOW_PRIVATE_NOTIFY_URLS", "true");
     at.set_up().await;
     let mut enrolled = at.enrol().await;
     enrolled.shop.base_url = format!("http://{public}");
-    more_secrets(&mut at, &enrolled).await;
+    older_keys(&mut at, &enrolled).await;
+    let (mut second, program) = provided(&mut at).await;
+    second.base_url.clone_from(&enrolled.shop.base_url);
     let webhook = at.ok(&["merchant", "key", "add", "C1", "--webhook"]).await;
     let webhook = field(&webhook, "secret").trim_start_matches("whsec_").to_owned();
+    desk::refusals(&mut at).await;
     // As loud as it gets.
     let mut serve = at.start("serve", Some(public), &[("PREPAY_LOG__FILTER", "trace")]);
     serve.until_ready().await;
 
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let (heard, payers) = (Vec::new(), Vec::new());
-    let mut phone = Phone { at: &at, enrolled: &enrolled, front: public, client, heard, payers };
+    let mut phone = Phone::at(public, &at.sim);
     let mut answers = String::new();
-    for (wallet, name) in WALLETS {
+    let (wechat, alipay) = (&enrolled.wechat_app.appid, &enrolled.alipay_app.app_id);
+    let tills = [
+        Till { shop: &enrolled.shop, wallet: Wallet::Wechat, app_id: wechat, orders: "WECHAT" },
+        Till { shop: &enrolled.shop, wallet: Wallet::Alipay, app_id: alipay, orders: "ALIPAY" },
+        Till { shop: &second, wallet: Wallet::Alipay, app_id: &program.app_id, orders: "PROVIDED" },
+    ];
+    for till in &tills {
         let faults = [
             None,
             Some((Call::Exchange, FaultKind::CloseBefore)),
@@ -126,27 +114,21 @@ async fn watch(place: &Place) {
             Some((Call::Query, FaultKind::UndecodableSignature)),
         ];
         for (n, fault) in faults.into_iter().enumerate() {
-            let order = enrolled.shop.new_order(&format!("{name}{n}")).await;
+            let order = till.shop.new_order(&format!("{}{n}", till.orders)).await;
             if let Some((call, kind)) = fault {
-                at.sim.faults().add(Fault::once(wallet, call, kind));
+                at.sim.faults().add(Fault::once(till.wallet, call, kind));
             }
-            let (user, code) = phone.code(wallet);
-            let body = json!({ "payInfo": pay_info(&order, name), "code": code });
-            let answer = phone.post(&body).await;
-            if answer["code"] == "200" && wallet == Wallet::Wechat {
-                at.sim.wechat().request_payment(&answer["data"], &user, simulator::wechat::Press::Pay).unwrap();
-            }
-            answers += &answer.to_string().replace("prepay_id", "");
-            answers += &phone.post(&body).await["msg"].to_string();
+            let [answer, again] = phone.tap(till, &order).await;
+            assert!(n > 0 || answer["code"] == "200", "{answer:#}");
+            answers += &format!("{answer}{again}");
         }
     }
     // Nobody answers: what libraries say of a connection names an address with everything in it.
     at.sim.set_main_reach(Reach::Refused);
     at.sim.set_backup_reach(Reach::Refused);
-    for (wallet, name) in WALLETS {
-        let order = enrolled.shop.new_order(&format!("{name}away")).await;
-        let (_, code) = phone.code(wallet);
-        answers += &phone.post(&json!({ "payInfo": pay_info(&order, name), "code": code })).await.to_string();
+    for till in &tills {
+        let order = till.shop.new_order(&format!("{}AWAY", till.orders)).await;
+        answers += &phone.tap(till, &order).await[0].to_string();
     }
     at.sim.set_main_reach(Reach::Up);
     at.sim.set_backup_reach(Reach::Up);
@@ -158,9 +140,15 @@ async fn watch(place: &Place) {
     let (status, refused) = enrolled.shop.send(call).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     answers += &refused.to_string();
-    until("a payment was heard of", || async { enrolled.shop.order("WECHAT0").await["payStatus"] == "SUCCESS" }).await;
-
-    answers += &merchants_and_people(&at, &enrolled).await;
+    for till in &tills {
+        let first = format!("{}0", till.orders);
+        until("a payment was heard of", || async { till.shop.order(&first).await["payStatus"] == "SUCCESS" }).await;
+    }
+    let inbox = Inbox::open().await;
+    answers += &desk::merchant_and_events(&at, &tills[0], &mut phone, &inbox).await;
+    phone.heard.extend(inbox.heard().into_iter().map(|event| event.signature));
+    desk::a_parked_notice(&at, &enrolled, &place, &tills[0], &mut phone).await;
+    desk::bills(&at, &enrolled).await;
 
     let metrics = serve.metrics().await;
     assert_eq!(serve.terminate().await, 0);
@@ -168,11 +156,14 @@ async fn watch(place: &Place) {
     for loud in ["TRACE", "hyper", "a code was not exchanged"] {
         assert!(logged.contains(loud), "{loud} is missing in {}", logged.chars().take(2_000).collect::<String>());
     }
-    let database = dumped(place).await;
+    let database = dumped(&place).await;
     assert!(database.contains("WECHAT0"), "the database is read where it is");
-    at.assert_no_secret_printed();
-    let mut keys = deployment_keys(place, &at).await;
-    keys.extend(at.secrets().iter().cloned().chain([STANDARD.encode(&enrolled.shop.secret), webhook]));
+    let printed = at.printed();
+    let mut keys = deployment_keys(&place, &at).await;
+    keys.extend(at.secrets().iter().cloned());
+    for bytes in [&enrolled.shop.secret, &second.secret, &STANDARD.decode(&webhook).unwrap()] {
+        keys.extend(as_written(bytes));
+    }
     for (place, text) in [("log", &logged), ("metrics", &metrics), ("answers", &answers), ("database", &database)] {
         for secret in &keys {
             assert!(!text.contains(secret.as_str()), "a key is in the {place}: {}", around(text, secret));
@@ -180,7 +171,8 @@ async fn watch(place: &Place) {
             assert!(!text.contains(&hex(secret)), "a key is in the {place} as bytes");
         }
     }
-    for (place, text) in [("log", &logged), ("metrics", &metrics)] {
+    at.assert_no_secret_printed();
+    for (place, text) in [("log", &logged), ("metrics", &metrics), ("commands", &printed)] {
         for told in phone.heard.iter().chain(&phone.payers) {
             assert!(!text.contains(told.as_str()), "it is in the {place}: {}", around(text, told));
         }
@@ -188,7 +180,6 @@ async fn watch(place: &Place) {
     let codes = phone.heard.iter().filter(|told| !told.contains('='));
     assert!(!codes.clone().any(|code| database.contains(code.as_str())), "a code is in the database");
     at.stop().await;
-    user.forget(place).await;
 }
 
 /// The line in which something was found.
