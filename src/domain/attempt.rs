@@ -295,6 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn questions_fall_when_the_timetable_says() {
+        let mut ages = vec![0];
+        for _ in 0..11 {
+            let age = ages[ages.len() - 1];
+            ages.push(age + ask_again_at_age(Duration::from_secs(age)).as_secs());
+        }
+        assert_eq!(ages, [0, 5, 15, 30, 60, 120, 180, 300, 600, 1_200, 1_800, 2_400]);
+        let gaps: Vec<u64> = (0..11).map(|asked| ask_again_in(asked).as_secs()).collect();
+        assert!(gaps.iter().eq(ages.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>().iter()), "{gaps:?}");
+    }
+
+    #[test]
     fn a_question_without_an_answer_stays_on_the_timetable() {
         for (age, next) in
             [(0, 5), (4, 5), (5, 15), (29, 30), (30, 60), (400, 600), (599, 600), (600, 1200), (4_000, 4_600)]

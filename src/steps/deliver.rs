@@ -160,7 +160,7 @@ impl Deliverer {
         retry_after: Option<Duration>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let again_at = self.next_try(event, retry_after, now);
+        let again_at = next_try(event.tries, share(event), retry_after, self.settings.speed_up, now);
         let outcome = if again_at.is_some() { "failed" } else { "parked" };
         metrics::counter!("prepay_events_total", "outcome" => outcome).increment(1);
         let trouble_name = trouble.as_str();
@@ -176,17 +176,6 @@ impl Deliverer {
             tracing::warn!(merchant = %event.merchant, "a merchant's endpoint is paused; one event at a time tries it again");
         }
         Ok(())
-    }
-
-    /// When it is tried again: by the timetable, up to a tenth later so that a crowd that failed together comes back apart, and
-    /// not before the merchant asked, within an hour.
-    fn next_try(&self, event: &DueEvent, retry_after: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
-        const ASKED_MAX: Duration = Duration::from_secs(3600);
-        let gap = deliver_again_in(event.tries.saturating_add(1))? / self.settings.speed_up.get();
-        let most = u64::try_from(gap.as_millis() / 10).unwrap_or(0);
-        let jittered = gap + Duration::from_millis(share(event) % (most + 1));
-        let asked = retry_after.unwrap_or_default().min(ASKED_MAX) / self.settings.speed_up.get();
-        Some(now.plus(jittered.max(asked)))
     }
 
     /// Puts aside what is due for paused endpoints, and lets out what waits for one that answers again. Each by itself: what goes
@@ -246,8 +235,47 @@ impl Deliverer {
     }
 }
 
+/// When an event is tried again after a try beside `tries` others: by the timetable, up to a tenth later by its `share` so that a
+/// crowd that failed together comes back apart, and not before the merchant asked, within an hour.
+fn next_try(
+    tries: u32,
+    share: u64,
+    retry_after: Option<Duration>,
+    speed_up: NonZeroU32,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    const ASKED_MAX: Duration = Duration::from_secs(3600);
+    let gap = deliver_again_in(tries.saturating_add(1))? / speed_up.get();
+    let most = u64::try_from(gap.as_millis() / 10).unwrap_or(0);
+    let jittered = gap + Duration::from_millis(share % (most + 1));
+    let asked = retry_after.unwrap_or_default().min(ASKED_MAX) / speed_up.get();
+    Some(now.plus(jittered.max(asked)))
+}
+
 /// Anything, another for each event and try, the same for the same one: a simulation tells the same again.
 fn share(event: &DueEvent) -> u64 {
     let hash = sha256(format!("{} {} {}", event.order, event.sequence, event.tries).as_bytes());
     hash.iter().take(8).fold(0, |share, byte| share << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_try_is_followed_by_the_next_of_twelve() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let next = |tries, share, asked_s: u64, speed_up| {
+            let asked = Some(Duration::from_secs(asked_s)).filter(|asked| !asked.is_zero());
+            next_try(tries, share, asked, NonZeroU32::new(speed_up).unwrap(), now).map(|at| at.since(now).as_millis())
+        };
+        // After the first try and the last but one, and none after the twelfth.
+        assert_eq!([0, 10, 11].map(|tries| next(tries, 0, 0, 1)), [Some(15_000), Some(43_200_000), None]);
+        // A tenth later at most, whatever the event.
+        assert_eq!([1_500, 1_501, 777].map(|share| next(0, share, 0, 1)), [16_500, 15_000, 15_777].map(Some));
+        assert!((0..11).all(|tries| next(tries, u64::MAX, 0, 1).unwrap() <= next(tries, 0, 0, 1).unwrap() * 11 / 10));
+        // What the merchant asked for, within an hour; less than the timetable's gap changes nothing.
+        assert_eq!([1, 40, 7_200].map(|asked| next(0, 0, asked, 1)), [15_000, 40_000, 3_600_000].map(Some));
+        assert_eq!(next(0, 0, 7_200, 1_000), Some(3_600), "a test's speed is that of both");
+    }
 }

@@ -230,3 +230,15 @@ fn chain(
     }
     Ok(moved)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refunds_of_one_payment_keep_the_wallets_distance() {
+        let ours = StepSettings::default();
+        let [wechat, alipay] = [60, 3].map(Duration::from_secs);
+        assert_eq!((ours.wechat_refund_spacing, ours.alipay_refund_spacing), (wechat, alipay));
+    }
+}

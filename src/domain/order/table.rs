@@ -260,6 +260,30 @@ fn a_page_that_asks_all_the_time_does_not_use_the_timetable_up() {
     }
 }
 
+/// A phone that comes back after eight minutes is shown its payment as soon as one that has just come.
+#[test]
+fn each_prepay_begins_the_timetable_anew() {
+    let age = |age| NOW.plus(Duration::from_secs(age));
+    let mut open = after([started(ONE), ticket(ONE)]);
+    for (event, at, next) in [
+        (OrderEvent::Asked { attempt: ONE }, 305, 600),
+        (ticket(ONE), 480, 485),
+        (OrderEvent::Asked { attempt: ONE }, 485, 495),
+        (OrderEvent::Asked { attempt: ONE }, 495, 510),
+    ] {
+        let Step::Moved(moved) = open.apply(event, age(at)).unwrap() else { panic!("it moves the order") };
+        open = moved.order;
+        assert_eq!(open.attempt(ONE).unwrap().next_query_at, Some(age(next)), "at {at} s");
+        assert!(moved.attempts.contains(&(ONE, Write::Reschedule)), "at {at} s");
+    }
+    assert_eq!(open.attempt(ONE).unwrap().queries, 2, "those before the last prepay do not count");
+}
+
+#[test]
+fn an_expiry_begins_ninety_seconds_after_it() {
+    assert_eq!(Order::SETTLED_AFTER_EXPIRY, Duration::from_secs(90));
+}
+
 /// Beside a payment, an old number is asked about soon until it is ended, answered or not, and then less and less often.
 #[test]
 fn a_number_beside_a_payment_is_not_left_open_for_the_timetable_of_its_age() {
