@@ -58,6 +58,10 @@ impl Columns {
         self.0.len()
     }
 
+    pub fn names(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.at(name).is_some()
     }

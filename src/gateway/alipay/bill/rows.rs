@@ -21,6 +21,8 @@ use crate::{
 
 /// Lines before the header: four in real files.
 const PREAMBLE_MAX: usize = 20;
+/// Commas in a name and a remark: both are bounded (`goodName` has 64 characters).
+const SURPLUS_MAX: usize = 256;
 const ORDER_AMOUNT: &str = "订单金额(元)";
 const RECEIVED: &str = "商家实收(元)";
 
@@ -97,29 +99,68 @@ impl<R: BufRead> Rows<R> {
                     false => Err(unusable(format!("line {number} stands among the rows"))),
                 };
             }
-            let row = text(&line, number).and_then(|line| self.row(&line, number));
+            let row = self.row(&GB18030.decode_without_bom_handling(&line).0, number);
             self.broken |= row.is_err();
             return row.map(Some);
         }
     }
 
-    /// Whether commas inside texts are quoted is not known (`alipay.md` §9). Of the texts, the goods' name is the merchant's own, so
-    /// fields too many are taken for parts of it: quoted or not, what stands on either side of it is read as it stands there, its
-    /// kind, amounts and times must be such, and the file's own totals must come out. Whatever else is odd is told, not guessed at.
+    /// Whether commas inside texts are quoted is not known (`alipay.md` §9). Of the texts, the goods' name is the merchant's own, and
+    /// the remark may repeat it or give a reason, so fields too many are taken for parts of these two: quoted or not, what stands
+    /// beside them is read as it stands there, every amount and time must be one, and the file's own totals must come out.
+    /// Whatever else is odd is told, not guessed at; in those texts nothing is, not even a character cut in two.
     fn row(&mut self, line: &str, number: u64) -> Result<BillRow, BillError> {
         // Number-like fields are padded with a tab.
-        let mut fields: Vec<&str> = line.split(',').map(str::trim).collect();
-        if let (Some(surplus), Some(name_at)) =
-            (fields.len().checked_sub(self.columns.len()), self.columns.at("商品名称"))
-        {
-            fields.drain(name_at + 1..name_at + 1 + surplus);
-        }
-        if fields.len() != self.columns.len() {
-            return Err(unusable(format!("line {number} has {} fields of {}", fields.len(), self.columns.len())));
-        }
+        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        let surplus = fields.len().checked_sub(self.columns.len()).filter(|surplus| *surplus <= SURPLUS_MAX);
+        let odd = || unusable(format!("line {number} has {} fields of {}", fields.len(), self.columns.len()));
+        let (row, received_fen) = match (surplus, self.columns.at("商品名称")) {
+            (Some(0), _) => self.read(&fields, number),
+            (Some(surplus), Some(name_at)) => {
+                // The name's parts at first.
+                let mut error = None;
+                let read = (0..=surplus).rev().find_map(|in_name| {
+                    let mut fields = fields.clone();
+                    fields.drain(name_at + 1..name_at + 1 + in_name);
+                    let read = self.read_in_place(&fields, number);
+                    read.map_err(|told| error.get_or_insert(told)).ok()
+                });
+                read.ok_or_else(|| error.unwrap_or_else(odd))
+            }
+            _ => Err(odd()),
+        }?;
+        let tally = if row.kind == BillKind::Pay { &mut self.payments } else { &mut self.refunds };
+        tally.rows += 1;
+        tally.received_fen = tally.received_fen.saturating_add(received_fen.unwrap_or(0));
+        Ok(row)
+    }
+
+    /// As [`Rows::read`], of fields that were put in their places by a guess; what follows the last column is the remark's.
+    fn read_in_place(&self, fields: &[&str], number: u64) -> Result<(BillRow, Option<i64>), BillError> {
+        let read = self.read(fields, number)?;
         let odd = |name: &str| unusable(format!("line {number}: {name}"));
-        let filled = |name: &str| self.columns.get(&fields, &[name]).filter(|text| !text.is_empty());
-        let need = |name: &str| filled(name).map(str::to_owned).ok_or_else(|| odd(name));
+        for (name, field) in self.columns.names().zip(fields) {
+            let fits = match name {
+                "创建时间" => Timestamp::parse_china_text(field).is_some(),
+                name if name.ends_with("(元)") => yuan(field).is_some(),
+                _ => true,
+            };
+            if !fits {
+                return Err(odd(name));
+            }
+        }
+        if fields.len() > self.columns.len() && self.columns.names().last() != Some("备注") {
+            return Err(odd("备注"));
+        }
+        Ok(read)
+    }
+
+    /// A row, and what was received by it.
+    fn read(&self, fields: &[&str], number: u64) -> Result<(BillRow, Option<i64>), BillError> {
+        let odd = |name: &str| unusable(format!("line {number}: {name}"));
+        let filled = |name: &str| self.columns.get(fields, &[name]).filter(|text| !text.is_empty());
+        let whole = |text: &&str| !text.contains(char::REPLACEMENT_CHARACTER);
+        let need = |name: &str| filled(name).filter(whole).map(str::to_owned).ok_or_else(|| odd(name));
         let (kind, sign) = match filled("业务类型") {
             Some("交易") => (BillKind::Pay, 1),
             // Its amounts are negative.
@@ -148,10 +189,7 @@ impl<R: BufRead> Rows<R> {
             mchid: self.account.clone(),
             sub_mchid: None,
         };
-        let tally = if kind == BillKind::Pay { &mut self.payments } else { &mut self.refunds };
-        tally.rows += 1;
-        tally.received_fen = tally.received_fen.saturating_add(received_fen.unwrap_or(0));
-        Ok(row)
+        Ok((row, received_fen))
     }
 
     /// `#交易合计：2笔，商家实收共89.88元，…` and `#退款合计：1笔，商家实收退款共-8.80元，…`. What is told must be right; a file that tells

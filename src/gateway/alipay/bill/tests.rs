@@ -82,7 +82,33 @@ fn a_products_name_does_not_make_a_day_unusable() {
         assert_ne!(text, detail());
         let rows: Vec<BillRow> = read(&text).into_iter().map(Result::unwrap).collect();
         assert_eq!(rows, whole, "{name}");
+        // The remark repeats it, or has commas of its own.
+        for remark in [name, "", "a", ",,x,2026-02-28 10:00:00"] {
+            let text = text.replacen("-0.53,0.00,测试商品 A", &format!("-0.53,0.00,{remark}"), 1);
+            assert!(text.contains(&format!("-0.53,0.00,{remark}")));
+            let rows: Vec<BillRow> = read(&text).into_iter().map(Result::unwrap).collect();
+            assert_eq!(rows, whole, "{name} and {remark}");
+        }
     }
+    // More commas than both can have.
+    assert!(error(&detail().replacen("测试商品 A", &",".repeat(300), 1)).1.contains("line 6 has 325 fields of 25"));
+}
+
+/// A text that was cut in the middle of a character keeps no day open; a number that was is told.
+#[test]
+fn half_a_character_is_no_harm_in_a_text() {
+    let bytes = encoding_rs::GBK.encode(&detail()).0.into_owned();
+    let (name, _, _) = encoding_rs::GBK.encode("测试商品 A");
+    let at = bytes.windows(name.len()).position(|window| window == &*name).unwrap();
+    let cut = [&bytes[..at], &name[..3], &bytes[at + name.len()..]].concat();
+    let rows: Vec<BillRow> = Rows::open(cut.as_slice()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows, read(&detail()).into_iter().map(Result::unwrap).collect::<Vec<_>>());
+    let number = b"T20260228000001";
+    let at = bytes.windows(number.len()).position(|window| window == number).unwrap();
+    let cut = [&bytes[..at], b"\xb2".as_slice(), &bytes[at + 4..]].concat();
+    let told: Vec<String> =
+        Rows::open(cut.as_slice()).unwrap().filter_map(Result::err).map(|error| error.to_string()).collect();
+    assert!(told.len() == 1 && told[0].contains("line 6: 商户订单号"), "{told:?}");
 }
 
 #[test]

@@ -70,15 +70,21 @@ impl<R: BufRead> Rows<R> {
                 return self.check_summary(&text(line, number)?).map(|()| None);
             }
             self.tally.rows += 1;
-            let row = text(line, number).and_then(|line| self.row(&line, number));
+            let row = self.row(&String::from_utf8_lossy(&line), number);
             self.tally.broken |= row.is_err();
             return row.map(Some);
         }
     }
 
-    /// Fields begin with a back-tick and are not quoted: product names may hold commas.
+    /// Fields begin with a back-tick and are not quoted: product names may hold commas, and back-ticks behind them. What stands on
+    /// either side of a name is read as it stands there, and the sums of the file must come out.
     fn row(&mut self, line: &str, number: u64) -> Result<BillRow, BillError> {
-        let fields: Vec<&str> = line.strip_prefix('`').unwrap_or(line).split(",`").collect();
+        let mut fields: Vec<&str> = line.strip_prefix('`').unwrap_or(line).split(",`").collect();
+        if let (Some(surplus), Some(name_at)) =
+            (fields.len().checked_sub(self.columns.len()), self.columns.at("商品名称"))
+        {
+            fields.drain(name_at + 1..name_at + 1 + surplus);
+        }
         if fields.len() != self.columns.len() {
             return Err(unusable(format!("line {number} has {} fields of {}", fields.len(), self.columns.len())));
         }
@@ -86,7 +92,9 @@ impl<R: BufRead> Rows<R> {
         // Numbers that are not there are written as 0.
         let filled = |names: &[&str]| at(names).filter(|text| !matches!(*text, "" | "0")).map(str::to_owned);
         let odd = |names: &[&str]| unusable(format!("line {number}: {}", names.first().unwrap_or(&"a column")));
-        let need = |names: &[&str]| filled(names).ok_or_else(|| odd(names));
+        // In a text, a character that was cut in two does no harm.
+        let whole = |text: &String| !text.contains(char::REPLACEMENT_CHARACTER);
+        let need = |names: &[&str]| filled(names).filter(whole).ok_or_else(|| odd(names));
         let fen = |names: &[&str]| match at(names).filter(|text| !text.is_empty()) {
             Some(text) => yuan(text).map(Some).ok_or_else(|| odd(names)),
             None => Ok(None),

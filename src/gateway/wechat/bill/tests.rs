@@ -71,6 +71,13 @@ fn commas_in_names_and_older_columns_are_read() {
     let mut changed = lines();
     changed[3] = changed[3].replace("`autotest,`", "`咖啡，大杯,热,`");
     assert!(read(&changed).iter().all(Result::is_ok));
+    let whole: Vec<BillRow> = read(&lines()).into_iter().map(Result::unwrap).collect();
+    for name in ["咖啡,`大杯,`热", ",`,`", "`0.03,`0.00"] {
+        let mut ticked = lines();
+        ticked[3] = ticked[3].replace("`autotest,`", &format!("`{name},`"));
+        assert_ne!(ticked[3], lines()[3]);
+        assert_eq!(read(&ticked).into_iter().map(Result::unwrap).collect::<Vec<_>>(), whole, "{name}");
+    }
     changed[0] = changed[0].replace("订单金额,申请退款金额", "总金额,别的").replace("应结总金额", "应结订单金额");
     assert_eq!(read(&changed).len(), 45);
     assert!(read(&changed).iter().all(Result::is_ok));
