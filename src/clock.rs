@@ -12,6 +12,9 @@ use crate::domain::time::Timestamp;
 
 /// An offset above this alarms: deadlines made here would be misread there.
 pub const OFFSET_ALARM: Duration = Duration::from_secs(2);
+/// A process at work does not follow the database further than this at once, unless its machine went there too: after a failover to a
+/// server whose clock is wrong, every waiting order would be over. WeChat refuses whoever is further off, too.
+pub const JUMP_MAX: Duration = Duration::from_secs(300);
 
 /// What time it is. Cheap to clone; all clones share the offset.
 #[derive(Debug, Clone)]
@@ -29,11 +32,10 @@ enum Source {
 
 impl Clock {
     pub fn system() -> Self {
-        let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Self {
             source: Arc::new(Source::Running {
                 started: Instant::now(),
-                started_ms: i64::try_from(started_ms).unwrap_or(i64::MAX),
+                started_ms: machine_now().ms(),
                 offset_ms: AtomicI64::new(0),
             }),
         }
@@ -53,18 +55,42 @@ impl Clock {
         }
     }
 
-    /// Takes over the database's time: `database_now` was read `round_trip` ago at most. Answers the correction made.
+    /// Takes over the database's time, whatever it is, before anything is done by this clock: `database_now` was read `round_trip` ago
+    /// at most. Answers the correction made, in milliseconds.
     ///
     /// Half a round trip is the best guess of how old the reading is.
-    pub fn follow(&self, database_now: Timestamp, round_trip: Duration) -> i64 {
+    pub fn begin(&self, database_now: Timestamp, round_trip: Duration) -> i64 {
+        let correction = self.correction(database_now, round_trip);
+        self.correct(correction);
+        correction
+    }
+
+    /// As [`Clock::begin`], later: `Err` with the correction that was not made, because it was further than [`JUMP_MAX`] and this
+    /// machine's own time does not agree. A machine that slept stands still here, and its own time went on.
+    pub fn follow(&self, database_now: Timestamp, round_trip: Duration) -> Result<i64, i64> {
+        self.follow_beside(machine_now(), database_now, round_trip)
+    }
+
+    fn follow_beside(&self, machine: Timestamp, database: Timestamp, round_trip: Duration) -> Result<i64, i64> {
+        let correction = self.correction(database, round_trip);
+        let far = |ms: i64| u128::from(ms.unsigned_abs()) > JUMP_MAX.as_millis();
+        if far(correction) && far(database.ms().saturating_sub(machine.ms())) {
+            return Err(correction);
+        }
+        self.correct(correction);
+        Ok(correction)
+    }
+
+    fn correction(&self, database_now: Timestamp, round_trip: Duration) -> i64 {
         match &*self.source {
-            Source::Running { offset_ms, .. } => {
-                let there = database_now.plus(round_trip / 2);
-                let correction = there.ms().saturating_sub(self.now().ms());
-                offset_ms.fetch_add(correction, Ordering::Relaxed);
-                correction
-            }
+            Source::Running { .. } => database_now.plus(round_trip / 2).ms().saturating_sub(self.now().ms()),
             Source::Manual { .. } => 0,
+        }
+    }
+
+    fn correct(&self, by_ms: i64) {
+        if let Source::Running { offset_ms, .. } = &*self.source {
+            offset_ms.fetch_add(by_ms, Ordering::Relaxed);
         }
     }
 
@@ -84,16 +110,43 @@ impl Clock {
     }
 }
 
+fn machine_now() -> Timestamp {
+    let ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    Timestamp::from_ms(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const QUICK: Duration = Duration::from_millis(20);
+    const HOURS: Duration = Duration::from_secs(7_200);
+
     #[test]
-    fn a_process_follows_the_database() {
+    fn a_process_begins_at_the_databases_time_and_follows_it() {
         let clock = Clock::system();
-        let database = clock.now().plus(Duration::from_secs(600));
-        let correction = clock.follow(database, Duration::from_millis(20));
-        assert!((599_000..=601_000).contains(&correction), "{correction}");
+        let database = clock.now().plus(HOURS);
+        let correction = clock.begin(database, QUICK);
+        assert!((7_199_000..=7_201_000).contains(&correction), "{correction}");
         assert!(clock.now().since(database) < Duration::from_secs(1));
+        let later = database.plus(Duration::from_secs(60));
+        assert!(clock.follow(later, QUICK).is_ok_and(|by| (59_000..=61_000).contains(&by)));
+        assert!(clock.now().since(later) < Duration::from_secs(1));
+    }
+
+    /// After a failover, say. What was begun on one time is not ended on another.
+    #[test]
+    fn a_jump_that_the_machine_did_not_make_is_not_followed() {
+        let clock = Clock::system();
+        let (machine, before) = (machine_now(), clock.now());
+        for database in [machine.plus(HOURS), machine.minus(HOURS)] {
+            let refused = clock.follow_beside(machine, database, QUICK).unwrap_err();
+            assert!((7_195_000..=7_205_000).contains(&refused.abs()), "{refused}");
+            assert!(clock.now().since(before) < Duration::from_secs(5));
+        }
+        // This machine slept for hours.
+        let database = machine.plus(HOURS);
+        assert!(clock.follow_beside(database, database, QUICK).is_ok());
+        assert!(clock.now().since(database) < Duration::from_secs(5));
     }
 }

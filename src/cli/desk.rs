@@ -38,7 +38,7 @@ impl Desk {
         let clock = Clock::system();
         let asked = Instant::now();
         let now = store.now().await.context("database: its time cannot be read")?;
-        clock.follow(now, asked.elapsed());
+        clock.begin(now, asked.elapsed());
         Ok(Self { settings, store, vault, clock })
     }
 

@@ -76,7 +76,7 @@ pub async fn database(report: &mut Report, store: &Store) -> anyhow::Result<bool
     match store.now().await {
         Err(error) => report.failed("clock", anyhow::Error::from(error))?,
         Ok(now) => {
-            let apart_ms = Clock::system().follow(now, asked.elapsed());
+            let apart_ms = Clock::system().begin(now, asked.elapsed());
             if u128::from(apart_ms.unsigned_abs()) > OFFSET_ALARM.as_millis() {
                 report.failed(
                     "clock",

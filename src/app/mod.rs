@@ -1,5 +1,7 @@
 //! Putting the rooms together: which roles run in this process, on what, and how they leave.
 
+mod time;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
@@ -9,7 +11,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::{Clock, OFFSET_ALARM},
+    clock::Clock,
     config::Settings,
     front::{Front, Keyring},
     gateway::http,
@@ -56,8 +58,6 @@ impl Roles {
     }
 }
 
-/// A sample of the database's time that took longer is not taken.
-const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 /// What a process puts beside its front on the public listener, so that the front need not know of it.
 pub struct Beside {
     /// Bound already; `front.listen` is not looked at.
@@ -66,9 +66,6 @@ pub struct Beside {
     pub prefix: &'static str,
     pub endpoint: BoxEndpoint<'static, Response>,
 }
-
-/// How often the database's time is sampled.
-const CLOCK_EVERY: Duration = Duration::from_secs(30);
 
 /// A process at work. Dropped, its tasks go on; [`App::stop`] ends them in order.
 pub struct App {
@@ -121,7 +118,7 @@ impl App {
             );
         }
         let clock = Clock::system();
-        sample_clock(&clock, &store).await;
+        time::begin(&clock, &store).await?;
         let broker: SharedBroker = if settings.broker_is_embedded() {
             let topology = settings.topology_settings();
             let orders_max = usize::try_from(topology.orders_max()).unwrap_or(usize::MAX);
@@ -131,7 +128,7 @@ impl App {
         };
         let (front_soft, soft, hard) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let reload_every = Duration::from_millis(settings.reload_every_ms);
-        let mut keepers = vec![tokio::spawn(keep_time(clock.clone(), store.clone()))];
+        let mut keepers = vec![tokio::spawn(time::keep(clock.clone(), store.clone()))];
         let mut work = Vec::new();
 
         let parts = Parts { settings, vault, store: store.clone(), clock, broker: broker.clone() };
@@ -335,30 +332,6 @@ fn open_vault(settings: &Settings, roles: Roles) -> anyhow::Result<Vault> {
         bail!("keys.back_file is not set: the master key of worker and scheduler (`prepay key master` makes one)");
     }
     Vault::new(front.as_ref(), back.as_ref()).context("keys")
-}
-
-async fn sample_clock(clock: &Clock, store: &Store) {
-    let asked = std::time::Instant::now();
-    match store.now().await {
-        // A reading that waited for a connection says little about now.
-        Ok(_) if asked.elapsed() > ROUND_TRIP_MAX => {}
-        Ok(now) => {
-            clock.follow(now, asked.elapsed());
-            let offset_ms = clock.offset_ms();
-            metrics::gauge!("prepay_clock_offset_ms").set(i32::try_from(offset_ms).unwrap_or(i32::MAX));
-            if u128::from(offset_ms.unsigned_abs()) > OFFSET_ALARM.as_millis() {
-                tracing::error!(offset_ms, "this machine's clock and the database's are apart: check NTP on both");
-            }
-        }
-        Err(error) => tracing::warn!(%error, "the database's time cannot be read"),
-    }
-}
-
-async fn keep_time(clock: Clock, store: Store) {
-    loop {
-        tokio::time::sleep(CLOCK_EVERY).await;
-        sample_clock(&clock, &store).await;
-    }
 }
 
 async fn keep_registry(registry: Registry, every: Duration) {
