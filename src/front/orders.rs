@@ -86,7 +86,8 @@ pub async fn create(front: &Arc<Front>, mut request: Request, trace_id: &str) ->
     Ok(said(trace_id, data))
 }
 
-/// Fresh links of all wallets; with `revokeOld` every link given out before stops working.
+/// Fresh links of all wallets; with `revokeOld` every link given out before stops working. When their key was retired they stopped
+/// already, and there are none to be made again.
 pub async fn fresh_links(
     front: &Arc<Front>,
     order_no: &str,
@@ -97,7 +98,7 @@ pub async fn fresh_links(
     let asked: FreshLinks = if call.body.is_empty() { FreshLinks::default() } else { read_json(&call.body)? };
     let keyring = front.keyring.load_full();
     let mut order = find(front, &call.merchant, order_no).await?;
-    if asked.revoke_old {
+    if asked.revoke_old || !keyring.pay_info.has(&order.link_key) {
         order = revoke(front, order, &keyring).await?;
     }
     Ok(said(trace_id, json!({ "links": live_links(front, &order, &call.merchant, &keyring)? })))

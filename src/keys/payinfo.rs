@@ -75,6 +75,11 @@ impl PayInfoKeys {
         &self.current
     }
 
+    /// Whether links of this key still work: a retired one is gone from the ring.
+    pub fn has(&self, key_id: &KeyId) -> bool {
+        self.keys.contains_key(key_id)
+    }
+
     /// About 70 characters of `A-Z a-z 0-9 . _ -`, so that decoding it as a URL any number of times changes nothing.
     pub fn mint(&self, info: &PayInfo) -> String {
         // The constructor saw the current key among the keys.
