@@ -40,6 +40,9 @@ mod on_postgres {
                     street.goes_on().await;
                 }
                 street.close(crowd).await;
+                // Notices name no certificate, and the key of this successor is the one before's: only answers named
+                // what nobody knew yet.
+                fleet.assert_no_notice_was_refused().await;
                 place.assert_nothing_parked().await;
                 fleet.at.assert_no_secret_printed();
                 fleet.stop().await;

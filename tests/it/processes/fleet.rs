@@ -5,9 +5,13 @@ use std::{net::SocketAddr, time::Duration};
 use simulator::Simulator;
 
 use crate::{
-    cli::deployment::{Deployment, Enrolled, Process},
+    cli::deployment::{Deployment, Enrolled, Process, field},
     store::place::Place,
-    trip::harness::free_addr,
+    trip::{
+        harness::{free_addr, until},
+        shop::Shop,
+        watched::Scraped,
+    },
 };
 
 pub struct Fleet {
@@ -74,6 +78,30 @@ impl Fleet {
         assert_eq!(code, 0, "{}", self.processes[number].logged());
         self.processes[number] = self.spawn(number);
         self.processes[number].until_ready().await;
+    }
+
+    /// A front that takes a fresh merchant's key has read the accounts after everything that was changed before it.
+    pub async fn fronts_have_read(&self, customer_no: &str) {
+        self.at.ok(&["merchant", "add", customer_no, "--name", "测试商户"]).await;
+        let key = self.at.ok(&["merchant", "key", "add", customer_no, "--hmac"]).await;
+        let mut shop = Shop::new(customer_no, &field(&key, "key id"), &field(&key, "secret"));
+        for front in self.fronts {
+            shop.base_url = format!("http://{front}");
+            until("a front knows the new merchant", || async { shop.get("/api/v1/orders/none").await.0 != 401 }).await;
+        }
+    }
+
+    /// Notices came, and the fronts of now refused none for its key or signature. Orders would become paid all the same:
+    /// the scheduler asks. A front that is replaced takes its counts along, so whoever replaces one looks before.
+    pub async fn assert_no_notice_was_refused(&self) {
+        let mut kept = 0.0;
+        for number in Self::FRONTS {
+            let scraped = Scraped::of(&self.processes[number].metrics_url()).await;
+            let of = |verdict: &str| scraped.sum("prepay_notices_total", &[("verdict", verdict)]);
+            assert_eq!((of("forged"), of("unknown_key")), (0.0, 0.0), "{}", self.processes[number].logged());
+            kept += of("kept");
+        }
+        assert!(kept >= 1.0, "no notice came");
     }
 
     pub fn sim(&self) -> &Simulator {

@@ -41,6 +41,7 @@ mod on_postgres {
                 master_keys(&mut fleet, &street).await;
 
                 let bought = street.close(crowd).await;
+                fleet.assert_no_notice_was_refused().await;
                 place.assert_nothing_parked().await;
                 let all_told = || async { inbox.heard().len() >= bought.len() };
                 until("the merchant was told of every payment", all_told).await;
@@ -127,6 +128,8 @@ mod on_postgres {
             let wechat = &fleet.enrolled.wechat;
             fleet.at.file("platform.pem", &wechat.platform_certificate_pem);
             fleet.at.ok(&["channel", "set-wechat", "1", "--platform-certificate-file", "platform.pem"]).await;
+            // A front that has not read it yet would tell the wallet to come again.
+            fleet.fronts_have_read("C2").await;
             street.goes_on().await;
             for mode in [KeyMode::Certificate, KeyMode::Mixed, KeyMode::PublicKey] {
                 assert!(fleet.sim().wechat().set_key_mode(&wechat.mchid, mode));
@@ -152,6 +155,7 @@ mod on_postgres {
         }
 
         async fn replace_all(fleet: &mut Fleet, street: &Street) {
+            fleet.assert_no_notice_was_refused().await;
             for number in 0..fleet.processes.len() {
                 fleet.replace(number).await;
                 street.goes_on().await;

@@ -11,7 +11,7 @@ use std::{
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use simulator::{Simulator, alipay, wechat};
+use simulator::{Call, Event, Simulator, alipay, wechat};
 use tokio::task::JoinSet;
 
 use super::{fleet::Fleet, phones::until_parameters};
@@ -69,7 +69,7 @@ impl Street {
         until("orders go through", || async { self.paid.load(Ordering::Relaxed) >= enough }).await;
     }
 
-    /// The shoppers go home, and the merchant sees each payment. The numbers of their orders.
+    /// The shoppers go home, the merchant sees each payment, and each was told by its wallet. The orders' numbers.
     pub async fn close(&self, crowd: Crowd) -> Vec<String> {
         self.closing.store(true, Ordering::Relaxed);
         let bought: Vec<String> = crowd.0.join_all().await.into_iter().flatten().collect();
@@ -77,6 +77,14 @@ impl Street {
         for order_no in &bought {
             until("the merchant sees the payment", || async { shop.order(order_no).await["payStatus"] == "SUCCESS" })
                 .await;
+        }
+        // Paid does not prove that a notice was taken: were all refused, the scheduler would ask.
+        let ledger = self.sim.ledger();
+        let payments = ledger.payments("");
+        assert_eq!(payments.len(), bought.len(), "{payments:?}");
+        for (number, _) in &payments {
+            let taken = || ledger.count(number, Call::Notify, Event::NoticeAccepted);
+            until("the wallet's notice is taken", || async { taken() > 0 }).await;
         }
         bought
     }

@@ -33,7 +33,7 @@ mod signatures;
 mod told;
 mod turns;
 mod verdicts;
-mod watched;
+pub mod watched;
 
 /// Makes one module per place, each with all tests: a database and a broker, named in the path.
 macro_rules! on_every_place {

@@ -11,6 +11,7 @@ use prepay::{
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use simulator::{
+    Call, Event, FaultKind,
     alipay::{AlipayApp, AppOptions, Kind, Mode},
     wechat::{KeyMode, MerchantOptions, Press, WechatApp, WechatMerchant},
 };
@@ -18,6 +19,7 @@ use simulator::{
 use super::{
     harness::{World, until},
     shop::{Shop, order_body, pay_info},
+    sides::Side,
 };
 
 /// A further merchant, known to fronts once its first call is let in.
@@ -82,6 +84,20 @@ fn public_key(theirs: &WechatMerchant) -> WechatPublicKeys {
     keys
 }
 
+/// Somebody pays while the wallet answers no question: its notice alone tells, and is taken with the account's keys.
+async fn is_told_by_notice(world: &World, shop: &Shop, side: Side, order: &Value, pays: impl Future<Output = ()>) {
+    let silent = world.fault_always(side, Call::Query, order, FaultKind::HtmlBefore);
+    pays.await;
+    until("the merchant sees the payment", || async { shop.order("A1").await["payStatus"] == "SUCCESS" }).await;
+    let paid = shop.order("A1").await;
+    let taken = || {
+        let number = paid["outTradeNo"].as_str().unwrap();
+        world.sim.ledger().count(number, Call::Notify, Event::NoticeAccepted)
+    };
+    until("the wallet's notice is taken", || async { taken() > 0 }).await;
+    assert!(world.sim.faults().remove(silent));
+}
+
 /// Orders, pays with a code, and sees the payment told by notice.
 async fn pays_at_wechat(world: &World, shop: &Shop, app: &WechatApp) {
     let order = first_order(shop).await;
@@ -102,8 +118,10 @@ async fn pays_at_wechat(world: &World, shop: &Shop, app: &WechatApp) {
     .await;
     answer["data"] = world.pay(json!({ "payInfo": body["payInfo"], "identifyId": openid })).await.1["data"].clone();
     assert_eq!(answer["data"]["appId"], json!(app.appid), "signed for the running mini-program");
-    world.sim.wechat().request_payment(&answer["data"], &openid, Press::Pay).unwrap();
-    until("the merchant sees the payment", || async { shop.order("A1").await["payStatus"] == "SUCCESS" }).await;
+    let pays = async {
+        world.sim.wechat().request_payment(&answer["data"], &openid, Press::Pay).unwrap();
+    };
+    is_told_by_notice(world, shop, Side::Wechat, &order, pays).await;
 }
 
 pub async fn a_wechat_provider_serves_its_merchant(world: World) -> World {
@@ -175,9 +193,11 @@ async fn pays_at_alipay(world: &World, shop: &Shop, mini_program: &AlipayApp) {
     }
     assert_eq!(answer["code"], "200", "{answer:#}");
     let trade_no = answer["data"]["tradeNo"].as_str().unwrap();
-    let result = world.sim.alipay().trade_pay(trade_no, &user.user_id, simulator::alipay::Press::Pay).await;
-    assert_eq!(result.as_str(), "9000");
-    until("the merchant sees the payment", || async { shop.order("A1").await["payStatus"] == "SUCCESS" }).await;
+    let pays = async {
+        let result = world.sim.alipay().trade_pay(trade_no, &user.user_id, simulator::alipay::Press::Pay).await;
+        assert_eq!(result.as_str(), "9000");
+    };
+    is_told_by_notice(world, shop, Side::Alipay, &order, pays).await;
 }
 
 async fn alipay_account(
