@@ -224,6 +224,8 @@ on_every_place! {
         ;
     expiry:
         an_open_number_outlives_its_order_by_ninety_seconds_and_is_closed_first,
+        a_payment_past_the_expiry_is_the_orders_while_its_number_is_open,
+        money_that_comes_after_an_expired_order_was_closed_is_the_policys,
         ;
     late_money:
         a_late_payment_is_kept_and_makes_the_order_paid,

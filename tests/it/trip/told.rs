@@ -70,7 +70,7 @@ pub struct Rows {
     history: Vec<String>,
     refunds: Vec<Refund>,
     /// What is set aside of each of its numbers, and what went back, in fen.
-    given_back: Vec<(i64, i64)>,
+    pub given_back: Vec<(i64, i64)>,
     /// What its merchant is told.
     events: Vec<String>,
     anomalies: i64,
