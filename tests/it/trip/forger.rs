@@ -1,6 +1,6 @@
 //! What any forger could do to a genuine notice.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{sides::Side, told::Told};
 
@@ -13,7 +13,7 @@ pub fn forgeries(side: Side, genuine: &Told, stranger: &Told) -> Forgeries {
         Side::Wechat => wechat_forgeries(genuine, stranger),
         Side::Alipay => alipay_forgeries(genuine, stranger),
     };
-    assert!(made.len() >= 40, "{} forgeries", made.len());
+    assert!(made.len() >= 100, "{} forgeries", made.len());
     made
 }
 
@@ -68,8 +68,8 @@ fn wechat_forgeries(genuine: &Told, stranger: &Told) -> Forgeries {
         ];
         made.extend(bent.into_iter().map(|(how, values)| (format!("{name} {how}"), genuine.with_header(at, &values))));
     }
-    let at = |name: &str| genuine.headers.iter().position(|(of, _)| of.eq_ignore_ascii_case(name)).unwrap();
-    let (signature, serial, timestamp) = (at("Wechatpay-Signature"), at("Wechatpay-Serial"), at("Wechatpay-Timestamp"));
+    let (signature, serial) = (genuine.at("Wechatpay-Signature"), genuine.at("Wechatpay-Serial"));
+    let timestamp = genuine.at("Wechatpay-Timestamp");
     let value = |at: usize| genuine.headers[at].1.as_str();
     for (what, at, text) in [
         ("a probe", signature, format!("WECHATPAY/SIGNTEST/{}", value(signature))),
@@ -87,7 +87,7 @@ fn wechat_forgeries(genuine: &Told, stranger: &Told) -> Forgeries {
     ] {
         made.push((what.to_owned(), genuine.with_header(at, &[&text])));
     }
-    let kind = at("Wechatpay-Signature-Type");
+    let kind = genuine.at("Wechatpay-Signature-Type");
     made.push(("another signature type".into(), genuine.with_header(kind, &["WECHATPAY2-HMAC-SHA256"])));
     made.push(("a stranger's body".into(), genuine.with_body(stranger.body.clone())));
     made.push(("a stranger's notice".into(), Told { path: genuine.path.clone(), ..stranger.clone() }));
@@ -95,8 +95,43 @@ fn wechat_forgeries(genuine: &Told, stranger: &Told) -> Forgeries {
     let other = if kind["event_type"] == "REFUND.SUCCESS" { "TRANSACTION.SUCCESS" } else { "REFUND.SUCCESS" };
     kind["event_type"] = other.into();
     made.push(("another kind of event".into(), genuine.with_body(kind.to_string())));
+    with_bent_json(genuine, stranger, &mut made);
     with_bent_bodies(genuine, &mut made);
     made
+}
+
+/// Each key of the envelope and of the sealed resource in it, under the signature of what they were.
+fn with_bent_json(genuine: &Told, stranger: &Told, made: &mut Forgeries) {
+    let text = std::str::from_utf8(&genuine.body).unwrap();
+    let [envelope, theirs]: [Value; 2] = [genuine, stranger].map(|told| serde_json::from_slice(&told.body).unwrap());
+    assert_eq!(envelope.to_string(), text, "written anew, it is the same: what is bent below is one key alone");
+    let outer = ["id", "create_time", "resource_type", "event_type", "summary", "resource"];
+    let inner = ["algorithm", "ciphertext", "associated_data", "nonce", "original_type"];
+    for (path, opening, keys) in [("", "{", &outer[..]), ("/resource", r#""resource":{"#, &inner[..])] {
+        for key in keys {
+            let value = &envelope.pointer(path).unwrap()[*key];
+            let with = |value: Option<Value>| {
+                let mut bent = envelope.clone();
+                let object = bent.pointer_mut(path).unwrap().as_object_mut().unwrap();
+                match value {
+                    Some(value) => drop(object.insert((*key).to_owned(), value)),
+                    None => drop(object.remove(*key)),
+                }
+                genuine.with_body(bent.to_string())
+            };
+            let (empty, another) = match value.as_str() {
+                Some(text) => (json!(""), json!(changed(text, text.chars().count() / 2))),
+                None => (json!({}), theirs[*key].clone()),
+            };
+            let doubled = text.replacen(opening, &format!("{opening}\"{key}\":{value},"), 1);
+            made.extend([
+                (format!("{path}/{key} absent"), with(None)),
+                (format!("{path}/{key} empty"), with(Some(empty))),
+                (format!("{path}/{key} doubled"), genuine.with_body(doubled)),
+                (format!("{path}/{key} changed"), with(Some(another))),
+            ]);
+        }
+    }
 }
 
 fn is_signed(name: &str) -> bool {

@@ -30,6 +30,7 @@ mod repairs;
 pub mod shop;
 mod sides;
 mod signatures;
+mod strangers;
 mod told;
 mod turns;
 mod verdicts;
@@ -164,7 +165,6 @@ on_every_place! {
         a_payment_of_another_amount_or_payee_waits_for_a_person,
         a_queried_payment_of_another_amount_waits_for_a_person,
         nobody_disputes_a_payment_by_accounts_that_cannot_be_read,
-        another_merchants_notice_pays_nothing_here,
         a_page_that_asks_hears_of_a_payment_whose_notice_was_lost,
         a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost,
         no_merchant_is_told_synced_while_the_wallet_is_silent,
@@ -184,6 +184,10 @@ on_every_place! {
     verdicts:
         the_host_that_a_notice_is_sent_to_changes_no_verdict,
         a_queued_notice_that_does_not_verify_is_set_aside,
+        ;
+    strangers:
+        another_merchants_notice_pays_nothing_here,
+        a_genuine_notice_that_names_another_accounts_number_is_set_aside,
         ;
     bad_input:
         what_is_not_http_is_refused_without_words_and_disturbs_nobody,

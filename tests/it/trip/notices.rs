@@ -16,12 +16,17 @@ use super::{
 impl World {
     /// The wallet tells of a paid number now, with these lies; what it is answered.
     pub async fn notify(&self, side: Side, number: &str, lies: &[FaultKind]) -> (u16, String) {
+        self.notify_of(side, self.merchant_no(side), number, lies).await
+    }
+
+    /// The same of any merchant's number.
+    pub async fn notify_of(&self, side: Side, merchant: &str, number: &str, lies: &[FaultKind]) -> (u16, String) {
         let (status, body) = match side {
             Side::Wechat => {
-                let told = self.sim.wechat().notify_now(&self.wechat.merchant.mchid, number, lies).await.unwrap();
+                let told = self.sim.wechat().notify_now(merchant, number, lies).await.unwrap();
                 (told.status, told.body)
             }
-            Side::Alipay => self.sim.alipay().notify_now(&self.alipay.app.app_id, number, lies).await.unwrap(),
+            Side::Alipay => self.sim.alipay().notify_now(merchant, number, lies).await.unwrap(),
         };
         (status, String::from_utf8_lossy(&body).into_owned())
     }
@@ -231,55 +236,6 @@ pub async fn nobody_disputes_a_payment_by_accounts_that_cannot_be_read(world: Wo
         world.shop.order("A1").await["anomalies"][0]["kind"] == "DISPUTED"
     })
     .await;
-    world
-}
-
-/// Another merchant's wallet tells the truth, at this merchant's address or about this merchant's number.
-pub async fn another_merchants_notice_pays_nothing_here(world: World) -> World {
-    let (shop, wechat, alipay) = world.another_shop("C2").await;
-    world.lose_all_notices();
-    let order = world.shop.new_order("A1").await;
-    let person = world.person(Side::Wechat);
-    world.tap_ready(&order, &person).await;
-    let theirs = shop.new_order("A1").await;
-    let openid = world.sim.wechat().new_openid(&wechat.app.appid);
-    let (_, answer) = world.pay(json!({ "payInfo": pay_info(&theirs, "WECHAT"), "identifyId": openid })).await;
-    assert_eq!(answer["code"], "200", "{answer:#}");
-    let their_number = number(&theirs, 1);
-    world.sim.wechat().pay(&wechat.merchant.mchid, &their_number).unwrap();
-
-    let genuine = world.sim.wechat().notice(&wechat.merchant.mchid, &their_number, &[]).unwrap();
-    let before = world.history_of(&order).await;
-    let headers: Vec<(&str, &str)> = genuine.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let here = format!("/notify/wechat/{}", world.wechat.account);
-    assert_ne!(genuine.url, format!("{}{here}", world.settings.front.public_url));
-    let said = world.ask(reqwest::Method::POST, &here, &headers, genuine.body.clone()).await;
-    assert_not_taken(Side::Wechat, &(said.status, said.text), "at another account's address");
-    let said = world
-        .ask(reqwest::Method::POST, &format!("/notify/alipay/{}", world.wechat.account), &headers, genuine.body.clone())
-        .await;
-    assert_eq!(said.status, 404, "a WeChat account is not found under Alipay's path");
-    assert_eq!(world.shop.order("A1").await["payStatus"], "PROCESSING");
-
-    // Alipay: their genuine signature under our number.
-    let ours = world.shop.new_order("A2").await;
-    world.tap_ready(&ours, &world.person(Side::Alipay)).await;
-    let user = world.sim.alipay().new_user().user_id;
-    let open_id = world.sim.alipay().open_id(&alipay.app.app_id, &user).unwrap();
-    let theirs = shop.new_order("A2").await;
-    let (_, answer) = world.pay(json!({ "payInfo": pay_info(&theirs, "ALIPAY"), "identifyId": open_id })).await;
-    assert_eq!(answer["code"], "200", "{answer:#}");
-    world.sim.alipay().pay_number(&alipay.app.app_id, &number(&theirs, 1)).unwrap();
-    let lie = [FaultKind::AnswerOf { out_trade_no: number(&ours, 1) }];
-    world.sim.alipay().notify_now(&alipay.app.app_id, &number(&theirs, 1), &lie).await.unwrap();
-    until("it is set aside for a person", || async { world.place.rows_of("parked").await == 1 }).await;
-    assert_eq!(world.shop.order("A2").await["payStatus"], "PROCESSING");
-    let confirmed = |history: &[(i64, String)]| history.iter().any(|(_, events)| events.contains("payment"));
-    assert!(
-        !confirmed(&world.history_of(&ours).await)
-            && !confirmed(&world.history_of(&order).await)
-            && !confirmed(&before)
-    );
     world
 }
 

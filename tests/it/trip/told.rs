@@ -22,6 +22,11 @@ pub struct Told {
 }
 
 impl Told {
+    /// Where a header stands.
+    pub fn at(&self, name: &str) -> usize {
+        self.headers.iter().position(|(of, _)| of.eq_ignore_ascii_case(name)).unwrap()
+    }
+
     pub fn with_header(&self, at: usize, values: &[&str]) -> Self {
         let mut told = self.clone();
         let (name, _) = told.headers.remove(at);

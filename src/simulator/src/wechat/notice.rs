@@ -78,7 +78,8 @@ impl Wechat {
 
     /// One notification of a paid order, freshly signed, with the lies of `kinds`; `None` unless it was paid.
     ///
-    /// `AnswerOf` tells another order under this one's address.
+    /// `AnswerOf` tells another order under this one's address; of a number that this merchant does not have it tells
+    /// that it is what was paid here.
     pub fn notice(&self, mchid: &str, out_trade_no: &str, kinds: &[FaultKind]) -> Option<Outgoing> {
         let merchant = self.merchant(mchid)?;
         let (url, notice_id, success_ms, mut plain) = {
@@ -88,11 +89,18 @@ impl Wechat {
                 FaultKind::AnswerOf { out_trade_no } => Some(out_trade_no.clone()),
                 _ => None,
             });
-            let told = match told {
-                Some(told) => state.orders.get(&(mchid.to_owned(), told))?,
-                None => order,
+            let plain = match told {
+                Some(told) => match state.orders.get(&(mchid.to_owned(), told.clone())) {
+                    Some(other) => view(other, true),
+                    None => {
+                        let mut misnamed = view(order, true);
+                        misnamed["out_trade_no"] = json!(told);
+                        misnamed
+                    }
+                },
+                None => view(order, true),
             };
-            (order.notify_url.clone(), order.notice_id.clone(), order.success_ms?, view(told, true))
+            (order.notify_url.clone(), order.notice_id.clone(), order.success_ms?, plain)
         };
         // What was paid was paid: a later refund is not told here.
         plain["trade_state"] = json!("SUCCESS");
