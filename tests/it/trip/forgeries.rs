@@ -65,7 +65,7 @@ pub async fn no_change_to_a_genuine_notice_is_taken(world: World) -> World {
             world.sim.clock().set_offset_ms(noted);
             assert_eq!(world.tell(&old).await, received(side), "a notice of yesterday is acknowledged");
         } else {
-            // Of 299 s ago it is in the window, of 301 s ago it is not.
+            // The window is five minutes. Nearer to its edge a slow machine decides.
             for (age_s, taken) in [(290, true), (301, false)] {
                 let shift = [FaultKind::TimestampShift { seconds: -age_s }];
                 let told = world.sim.wechat().notify_now(merchant, &number(&order, 1), &shift).await.unwrap();

@@ -11,6 +11,7 @@ use super::{
     harness::{World, until},
     shop::pay_info,
     sides::{Person, Side, number},
+    watched::Scraped,
 };
 
 impl World {
@@ -275,33 +276,35 @@ pub async fn a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost(worl
 /// Open, being closed and past its expiry: what the wallet did not say it is not called to have said.
 pub async fn no_merchant_is_told_synced_while_the_wallet_is_silent(world: World) -> World {
     world.lose_all_notices();
-    let side = Side::Wechat;
-    let mut orders = Vec::new();
-    for order_no in ["A1", "A2", "A3"] {
-        let order = world.shop.new_order(order_no).await;
-        world.tap_ready(&order, &world.person(side)).await;
-        world.fault_always(side, Call::Query, &order, FaultKind::HtmlBefore);
-        orders.push(order);
-    }
-    let (status, answer) = world.shop.post("/api/v1/orders/A2/close", &json!({})).await;
-    assert_eq!((status.as_u16(), &answer["data"]["status"]), (200, &json!("FAIL")), "{answer:#}");
-    let over = world.clock.now().minus(Order::SETTLED_AFTER_EXPIRY + Duration::from_secs(1));
-    let id = orders[2]["serialNo"].as_str().unwrap();
-    world.place.sql(&format!("UPDATE orders SET expire_at = {} WHERE id = '{id}'", over.ms())).await;
-    for (order_no, order) in ["A1", "A2", "A3"].iter().zip(&orders) {
-        let asked = world.sim.ledger().queries_of(&number(order, 1));
-        let synced = world.synced(order_no).await;
-        assert_eq!((&synced["payStatus"], &synced["synced"]), (&json!("PROCESSING"), &json!(false)), "{synced:#}");
-        let again = world.sim.ledger().queries_of(&number(order, 1));
-        assert!(again > asked, "{order_no}: the wallet was asked");
-    }
-    world.sim.faults().clear();
-    for (order_no, status) in [("A1", "PROCESSING"), ("A2", "CLOSE"), ("A3", "CLOSE")] {
-        let told = async || {
+    for side in Side::BOTH {
+        let named = ["open", "closing", "over"].map(|how| format!("{}-{how}", side.name()));
+        let mut orders = Vec::new();
+        for order_no in &named {
+            let order = world.shop.new_order(order_no).await;
+            world.tap_ready(&order, &world.person(side)).await;
+            world.fault_always(side, Call::Query, &order, FaultKind::HtmlBefore);
+            orders.push(order);
+        }
+        let (status, answer) = world.shop.post(&format!("/api/v1/orders/{}/close", named[1]), &json!({})).await;
+        assert_eq!((status.as_u16(), &answer["data"]["status"]), (200, &json!("FAIL")), "{answer:#}");
+        let over = world.clock.now().minus(Order::SETTLED_AFTER_EXPIRY + Duration::from_secs(1));
+        let id = orders[2]["serialNo"].as_str().unwrap();
+        world.place.sql(&format!("UPDATE orders SET expire_at = {} WHERE id = '{id}'", over.ms())).await;
+        for (order_no, order) in named.iter().zip(&orders) {
+            let asked = world.sim.ledger().queries_of(&number(order, 1));
             let synced = world.synced(order_no).await;
-            synced["payStatus"] == status && synced["synced"] == true
-        };
-        until("the wallet says how it stands", told).await;
+            assert_eq!((&synced["payStatus"], &synced["synced"]), (&json!("PROCESSING"), &json!(false)), "{synced:#}");
+            let again = world.sim.ledger().queries_of(&number(order, 1));
+            assert!(again > asked, "{order_no}: the wallet was asked");
+        }
+        world.sim.faults().clear();
+        for (order_no, status) in named.iter().zip(["PROCESSING", "CLOSE", "CLOSE"]) {
+            let told = async || {
+                let synced = world.synced(order_no).await;
+                synced["payStatus"] == status && synced["synced"] == true
+            };
+            until("the wallet says how it stands", told).await;
+        }
     }
     world
 }
@@ -360,6 +363,8 @@ pub async fn notices_that_cannot_be_read_keep_nobody_elses_waiting(world: World)
     // Only a notice tells of it.
     world.fault_always(Side::Alipay, Call::Query, &ours, FaultKind::HtmlBefore);
     world.sim.wechat().new_apiv3_key(&world.wechat.merchant.mchid).unwrap();
+    let counted = async || Scraped::from(&world, 0).await.sum("prepay_parked_total", &[]);
+    let counted_before = counted().await;
     let their_number = number(&theirs, 1);
     // Half of the sixteen places may wait for them: a new key may be entered a moment later. The embedded broker keeps what was
     // settled alone: the wallet is told to come again with those.
@@ -370,5 +375,8 @@ pub async fn notices_that_cannot_be_read_keep_nobody_elses_waiting(world: World)
     world.until_status("A2", "SUCCESS").await;
     assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
     until("the rest waits for a person", || async { world.place.rows_of("parked").await >= 56 }).await;
+    // Tests beside this one count there as well, so it is no less than that.
+    let alarmed = counted().await - counted_before;
+    assert!(alarmed >= 56.0, "an alarm can hear of each: {alarmed}");
     world
 }

@@ -42,8 +42,19 @@ impl Shop {
     }
 
     pub fn call_at(&self, method: Method, target: &str, body: &[u8], unix_s: u64) -> Call {
-        let sign = |text: &[u8]| STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.secret), text));
-        self.call_signed(method, target, body, unix_s, &self.key_id, sign)
+        self.call_signed(method, target, body, unix_s, &self.key_id, |text| self.hmac(text))
+    }
+
+    /// The same call under another nonce, signed anew.
+    pub fn with_nonce(&self, mut call: Call, nonce: &str) -> Call {
+        let text = to_sign(&call.method, &call.target, &call.headers[2].1, nonce, &call.body);
+        call.headers[3].1 = nonce.to_owned();
+        call.headers[4].1 = self.hmac(text.as_bytes());
+        call
+    }
+
+    fn hmac(&self, text: &[u8]) -> String {
+        STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.secret), text))
     }
 
     /// A call with a key and a way to sign of the caller's choice.
@@ -57,9 +68,7 @@ impl Shop {
         sign: impl Fn(&[u8]) -> String,
     ) -> Call {
         let nonce = uuid::Uuid::now_v7().simple().to_string();
-        let hash = digest::digest(&digest::SHA256, body);
-        let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = format!("{method}\n{target}\n{unix_s}\n{nonce}\n{hex}\n");
+        let text = to_sign(&method, target, &unix_s.to_string(), &nonce, body);
         Call {
             method,
             target: target.into(),
@@ -120,6 +129,12 @@ impl Shop {
         assert_eq!(status, StatusCode::OK, "{answer:#}");
         answer["data"].clone()
     }
+}
+
+fn to_sign(method: &Method, target: &str, timestamp: &str, nonce: &str, body: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA256, body);
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{method}\n{target}\n{timestamp}\n{nonce}\n{hex}\n")
 }
 
 pub fn now_s() -> u64 {

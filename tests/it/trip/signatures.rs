@@ -85,18 +85,23 @@ pub async fn a_call_that_is_not_signed_as_published_is_401_with_our_time(world: 
 }
 
 pub async fn a_nonce_is_taken_once(world: World) -> World {
-    let call = world.shop.call(Method::POST, ORDERS, order_body("A1").to_string().as_bytes());
+    let body = order_body("A1").to_string();
+    let call = world.shop.call(Method::POST, ORDERS, body.as_bytes());
     let answers = join_all((0..5).map(|_| world.shop.send(call.clone()))).await;
     assert_eq!(answers.iter().filter(|(status, _)| *status == StatusCode::OK).count(), 1, "{answers:#?}");
     for said in answers.iter().filter(|(status, _)| *status != StatusCode::OK) {
         assert_error(said, 401, "1005");
     }
-    // Another merchant may use the same one: it is theirs.
+    // Whatever is asked under it, and signed anew: it is taken.
+    let nonce = &call.headers[3].1;
+    let asked = || world.shop.call(Method::GET, "/api/v1/orders/A1", b"");
+    assert_error(&world.shop.send(world.shop.with_nonce(asked(), nonce)).await, 401, "1005");
+    assert_eq!(world.shop.send(asked()).await.0, StatusCode::OK);
+    // Another merchant may use the same one, once as well: it is theirs.
     let (other, _, _) = world.another_shop("C2").await;
-    let mut theirs = other.call(Method::GET, "/api/v1/orders/A1", b"");
-    assert_eq!(other.send(theirs.clone()).await.0, StatusCode::NOT_FOUND);
-    theirs.headers[3].1.clone_from(&call.headers[3].1);
-    assert_error(&other.send(theirs).await, 401, "1005");
+    let theirs = || other.with_nonce(other.call(Method::POST, ORDERS, body.as_bytes()), nonce);
+    assert_eq!(other.send(theirs()).await.0, StatusCode::OK);
+    assert_error(&other.send(theirs()).await, 401, "1005");
     world
 }
 
