@@ -11,14 +11,14 @@ use super::{
 };
 
 impl World {
-    async fn close(&self, order_no: &str) -> Value {
+    pub(super) async fn close(&self, order_no: &str) -> Value {
         let (status, answer) = self.shop.post(&format!("/api/v1/orders/{order_no}/close"), &json!({})).await;
         assert_eq!(status, StatusCode::OK, "{answer:#}");
         answer["data"].clone()
     }
 }
 
-fn assert_closed(answer: &Value) {
+pub(super) fn assert_closed(answer: &Value) {
     assert_eq!((&answer["status"], &answer["payStatus"]), (&json!("CLOSE"), &json!("CLOSE")), "{answer:#}");
     assert!(answer["closeTime"].is_string(), "{answer:#}");
 }

@@ -31,6 +31,8 @@ pub mod shop;
 mod sides;
 mod signatures;
 mod strangers;
+mod switches;
+mod switches_apart;
 mod told;
 mod turns;
 mod verdicts;
@@ -197,6 +199,19 @@ on_every_place! {
         ;
     watched:
         metrics_say_what_happens_and_name_nobody,
+        ;
+    switches:
+        wechats_switches_move_no_money,
+        alipays_switches_move_no_money,
+        a_providers_notices_may_name_its_merchant,
+        ;
+    switches_apart:
+        a_refund_that_comes_too_soon_is_made_once,
+        a_refund_that_nobody_ends_stays_on_its_way,
+        a_refund_that_was_made_before_is_seen_by_asking,
+        a_day_without_rows_is_none_in_every_word,
+        answers_of_two_nodes_are_not_believed,
+        answers_by_a_certificate_nobody_got_are_not_believed,
         ;
     refunds:
         a_paid_order_is_refunded_in_parts_and_no_fen_more,

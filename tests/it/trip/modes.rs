@@ -17,7 +17,7 @@ use simulator::{
 };
 
 use super::{
-    harness::{World, until},
+    harness::{EnrolledAlipay, World, until},
     shop::{Shop, order_body, pay_info},
     sides::Side,
 };
@@ -39,7 +39,7 @@ fn enroller(world: &World) -> Enroller<'_> {
 }
 
 /// Makes an order as soon as fronts know the merchant and its mini-program.
-async fn first_order(shop: &Shop) -> Value {
+pub(super) async fn first_order(shop: &Shop) -> Value {
     until("the fronts know the new merchant", || async {
         shop.post("/api/v1/orders", &order_body("A1")).await.0 == reqwest::StatusCode::OK
     })
@@ -228,41 +228,49 @@ async fn alipay_account(
     enroller(world).account(parts).await.unwrap()
 }
 
-pub async fn alipay_in_certificate_mode(world: World) -> World {
-    let (merchant, shop) = merchant(&world, "ALICERT").await;
+/// A merchant whose application has certificates instead of public keys.
+pub(super) async fn merchant_with_certificates(world: &World, customer_no: &str) -> (Shop, EnrolledAlipay) {
+    let (merchant, shop) = merchant(world, customer_no).await;
     let app = world.sim.alipay().new_app(AppOptions { mode: Mode::Certificate, ..AppOptions::default() });
     let secrets = json!({ "private_key": app.app_private_key_pem });
-    let account = alipay_account(&world, merchant, &app, json!({ "signing": "certificate" }), secrets).await;
-    program(&world, account, &app.app_id, Some(json!({ "as": "calling_app" }))).await;
-    pays_at_alipay(&world, &shop, &app).await;
+    let account = alipay_account(world, merchant, &app, json!({ "signing": "certificate" }), secrets).await;
+    program(world, account, &app.app_id, Some(json!({ "as": "calling_app" }))).await;
+    (shop, EnrolledAlipay { app, account })
+}
+
+/// A merchant for whom a third-party application collects; its own is the mini-program.
+pub(super) async fn merchant_of_a_provider(world: &World, customer_no: &str) -> (Shop, EnrolledAlipay) {
+    let (merchant, shop) = merchant(world, customer_no).await;
+    let provider = world.sim.alipay().new_app(AppOptions { kind: Kind::ThirdParty, ..AppOptions::default() });
+    let app = world.sim.alipay().new_app(AppOptions::default());
+    world.sim.alipay().bind_op_app(&app.app_id, &app.app_id).unwrap();
+    world.sim.alipay().bind_op_app(&provider.app_id, &app.app_id).unwrap();
+    let token = world.sim.alipay().new_app_auth_token(&provider.app_id, &app.app_id).unwrap();
+    let secrets = json!({ "private_key": provider.app_private_key_pem, "app_auth_token": token });
+    let more = json!({ "mode": "provider", "merchant_app_id": app.app_id });
+    let account = alipay_account(world, merchant, &provider, more, secrets).await;
+    let exchange = json!({ "as": "app_auth_token", "app_auth_token": token });
+    program(world, account, &app.app_id, Some(exchange)).await;
+    (shop, EnrolledAlipay { app, account })
+}
+
+pub async fn alipay_in_certificate_mode(world: World) -> World {
+    let (shop, alipay) = merchant_with_certificates(&world, "ALICERT").await;
+    pays_at_alipay(&world, &shop, &alipay.app).await;
     world
 }
 
 /// Alipay signs with a certificate nobody pinned: it is downloaded, its chain checked, and payments go on.
 pub async fn alipays_certificate_gets_a_successor(world: World) -> World {
-    let (merchant, shop) = merchant(&world, "ALINEXT").await;
-    let app = world.sim.alipay().new_app(AppOptions { mode: Mode::Certificate, ..AppOptions::default() });
-    let secrets = json!({ "private_key": app.app_private_key_pem });
-    let account = alipay_account(&world, merchant, &app, json!({ "signing": "certificate" }), secrets).await;
-    program(&world, account, &app.app_id, Some(json!({ "as": "calling_app" }))).await;
-    world.sim.alipay().renew_alipay_cert(&app.app_id).unwrap();
-    pays_at_alipay(&world, &shop, &app).await;
+    let (shop, alipay) = merchant_with_certificates(&world, "ALINEXT").await;
+    world.sim.alipay().renew_alipay_cert(&alipay.app.app_id).unwrap();
+    pays_at_alipay(&world, &shop, &alipay.app).await;
     world
 }
 
 /// A third-party application collects for the merchant in the merchant's mini-program.
 pub async fn an_alipay_provider_serves_its_merchant(world: World) -> World {
-    let (merchant, shop) = merchant(&world, "ALIISV").await;
-    let provider = world.sim.alipay().new_app(AppOptions { kind: Kind::ThirdParty, ..AppOptions::default() });
-    let mini_program = world.sim.alipay().new_app(AppOptions::default());
-    world.sim.alipay().bind_op_app(&mini_program.app_id, &mini_program.app_id).unwrap();
-    world.sim.alipay().bind_op_app(&provider.app_id, &mini_program.app_id).unwrap();
-    let token = world.sim.alipay().new_app_auth_token(&provider.app_id, &mini_program.app_id).unwrap();
-    let secrets = json!({ "private_key": provider.app_private_key_pem, "app_auth_token": token });
-    let more = json!({ "mode": "provider", "merchant_app_id": mini_program.app_id });
-    let account = alipay_account(&world, merchant, &provider, more, secrets).await;
-    let exchange = json!({ "as": "app_auth_token", "app_auth_token": token });
-    program(&world, account, &mini_program.app_id, Some(exchange)).await;
-    pays_at_alipay(&world, &shop, &mini_program).await;
+    let (shop, alipay) = merchant_of_a_provider(&world, "ALIISV").await;
+    pays_at_alipay(&world, &shop, &alipay.app).await;
     world
 }

@@ -255,7 +255,7 @@ pub async fn a_page_that_asks_hears_of_a_payment_whose_notice_was_lost(world: Wo
 }
 
 impl World {
-    async fn synced(&self, order_no: &str) -> Value {
+    pub(super) async fn synced(&self, order_no: &str) -> Value {
         let target = format!("/api/v1/orders/{order_no}?sync=true");
         let (_, answer) = self.shop.send(self.shop.call(reqwest::Method::GET, &target, b"")).await;
         answer["data"].clone()
