@@ -4,16 +4,22 @@ mod on_postgres {
     mod on_rabbitmq {
         use std::fs;
 
+        use serde_json::json;
         use simulator::wechat::KeyMode;
 
         use crate::{
             cli::deployment::field,
             processes::{
                 fleet::Fleet,
+                phones::until_parameters,
                 street::{Street, With},
             },
             store::place::{On, run},
-            trip::{harness::until, inbox::Inbox, shop::Shop},
+            trip::{
+                harness::until,
+                inbox::Inbox,
+                shop::{Shop, pay_info},
+            },
         };
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +37,7 @@ mod on_postgres {
                 street.goes_on().await;
                 let secrets = webhook_secret(&fleet, &inbox, &told_with).await;
                 street.goes_on().await;
-                pay_info_key(&fleet).await;
+                pay_info_key(&fleet, &street).await;
                 street.goes_on().await;
                 merchants_certificate_at_the_wallet(&mut fleet).await;
                 street.goes_on().await;
@@ -91,14 +97,34 @@ mod on_postgres {
             secrets
         }
 
-        /// It verifies everywhere before it signs anywhere; links of the old one live on until it is retired.
-        async fn pay_info_key(fleet: &Fleet) {
+        /// It verifies everywhere before it signs anywhere; links of the old one live on until it is retired, and are made anew then.
+        async fn pay_info_key(fleet: &Fleet, street: &Street) {
+            let mut shop = street.shop.read().unwrap().clone();
+            shop.new_order("BEFORE").await;
+            let list = fleet.at.ok(&["key", "list"]).await;
+            let old =
+                list.lines().find(|line| line.starts_with("payinfo")).and_then(|line| line.split_whitespace().nth(1));
             fleet.at.ok(&["key", "create", "payinfo", "--id", "next"]).await;
             until("the new payInfo key signs", || async {
                 let list = fleet.at.ok(&["key", "list"]).await;
                 list.lines().any(|line| line.contains(" next ") && line.contains("in use"))
             })
             .await;
+            // Orders of the old one are paid still: those under way, and those of a front that has not read of the new one.
+            street.goes_on().await;
+            street.goes_on().await;
+            fleet.at.ok(&["key", "retire", "payinfo", old.unwrap()]).await;
+            for front in fleet.fronts {
+                shop.base_url = format!("http://{front}");
+                until("the old key's links are gone", || async { shop.order("BEFORE").await["links"] == json!([]) })
+                    .await;
+            }
+            let (status, fresh) = shop.post("/api/v1/orders/BEFORE/links", &json!({})).await;
+            assert_eq!(status, 200, "{fresh:#}");
+            let again = shop.post("/api/v1/orders/BEFORE/links", &json!({})).await.1;
+            assert_eq!(again["data"], fresh["data"], "they are made anew once");
+            let phone = reqwest::Client::builder().no_proxy().build().unwrap();
+            until_parameters(&phone, &fleet.fronts, &pay_info(&fresh["data"], "WECHAT"), &fleet.code()).await;
         }
 
         async fn merchants_certificate_at_the_wallet(fleet: &mut Fleet) {

@@ -38,7 +38,8 @@ pub struct Street {
     /// Where the merchant is told of payments, if anywhere of its own.
     notify_url: Option<String>,
     closing: AtomicBool,
-    paid: AtomicUsize,
+    /// How many orders each shopper has paid.
+    paid: [AtomicUsize; SHOPPERS],
 }
 
 /// The shoppers on it.
@@ -53,7 +54,7 @@ impl Street {
             shop: RwLock::new(shop),
             notify_url,
             closing: AtomicBool::new(false),
-            paid: AtomicUsize::new(0),
+            paid: Default::default(),
         });
         let mut crowd = JoinSet::new();
         for number in 0..SHOPPERS {
@@ -63,10 +64,12 @@ impl Street {
         (street, Crowd(crowd))
     }
 
-    /// Some more orders went through on whatever keys there are now, and those that were under way before.
+    /// Some more orders of each shopper went through on whatever keys there are now, and those that were under way before.
     pub async fn goes_on(&self) {
-        let enough = self.paid.load(Ordering::Relaxed) + 2 * SHOPPERS;
-        until("orders go through", || async { self.paid.load(Ordering::Relaxed) >= enough }).await;
+        let paid = || self.paid.each_ref().map(|paid| paid.load(Ordering::Relaxed));
+        let before = paid();
+        until("orders go through", || async { paid().iter().zip(before).all(|(now, before)| *now >= before + 2) })
+            .await;
     }
 
     /// The shoppers go home, the merchant sees each payment, and each was told by its wallet. The orders' numbers.
@@ -100,7 +103,7 @@ impl Street {
             let fronts = if (number + at).is_multiple_of(2) { [one, other] } else { [other, one] };
             let order = self.order(&client, &fronts, &order_no).await;
             self.pay(&client, &fronts, &order).await;
-            self.paid.fetch_add(1, Ordering::Relaxed);
+            self.paid[number].fetch_add(1, Ordering::Relaxed);
             bought.push(order_no);
         }
         bought
