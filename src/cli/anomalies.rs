@@ -1,14 +1,16 @@
-//! Unexpected money of all orders, so that a person finds what nobody asks for.
+//! Unexpected money of all orders, so that a person finds what nobody asks for, and ends what waits for one.
 
 use std::collections::HashMap;
 
-use super::{desk::Desk, print};
+use anyhow::{Context, bail};
+
+use super::{desk::Desk, names, order::find, print};
 use crate::{
     domain::{
-        id::{OrderId, OutTradeNo},
-        order::Handled,
+        id::{AttemptNo, CustomerNo, OrderId, OrderNo, OutTradeNo},
+        order::{AnomalyKind, Handled, OrderEvent, Step},
     },
-    store::StoreError,
+    store::{Commit, Committed, StoreError},
 };
 
 #[derive(Debug, clap::Args)]
@@ -19,6 +21,62 @@ pub struct AnomaliesArgs {
     /// How many at most
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     limit: u64,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("end").required(true).args(["stays", "went_back"]))]
+pub struct SettleArgs {
+    /// The merchant's number for it (orderNo)
+    #[arg(value_parser = names::order_no)]
+    order_no: OrderNo,
+    /// The merchant
+    #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
+    customer: CustomerNo,
+    /// The attempt: the last two digits of its OUT_TRADE_NO
+    #[arg(long, value_name = "N", value_parser = names::attempt_no)]
+    attempt: AttemptNo,
+    /// What is ended, as `order anomalies` names it: `second_payment`, say
+    #[arg(long, value_name = "ANOMALY", value_parser = kind)]
+    anomaly: AnomalyKind,
+    /// The money stays with the merchant, or there is none
+    #[arg(long)]
+    stays: bool,
+    /// The money went back in the wallet's merchant platform
+    #[arg(long)]
+    went_back: bool,
+    /// Who decided, and why; kept in the order's history
+    #[arg(long, value_name = "TEXT", value_parser = names::note)]
+    note: String,
+}
+
+fn kind(text: &str) -> Result<AnomalyKind, &'static str> {
+    AnomalyKind::parse(text).ok_or("an ANOMALY of `prepay order anomalies`")
+}
+
+/// One commit: the note in the history, and the anomaly if it still waits.
+pub async fn settle(desk: &Desk, args: &SettleArgs) -> anyhow::Result<()> {
+    const ROUNDS: usize = 10;
+    let SettleArgs { order_no, customer, attempt, anomaly, stays, note, .. } = args;
+    for _ in 0..ROUNDS {
+        let order = find(desk, order_no, customer).await?;
+        let number = order.out_trade_no(*attempt);
+        let rows = desk.store.anomalies(order.id).await?;
+        let row = rows.into_iter().find(|row| (row.attempt, row.kind) == (*attempt, *anomaly));
+        let row = row.with_context(|| format!("{number} has no anomaly {}", anomaly.as_str()))?;
+        if row.handled != Handled::Person {
+            bail!("{} of {number} is {}: it waits for nobody", anomaly.as_str(), row.handled.as_str());
+        }
+        let now = desk.clock.now();
+        let event = OrderEvent::AnomalySettled { attempt: *attempt, kind: *anomaly, stays: *stays, note: note.clone() };
+        let step =
+            order.apply(event, now).with_context(|| format!("`prepay order decide` ends a dispute of {number}"))?;
+        let Step::Moved(moved) = step else { bail!("{number} has nothing to settle") };
+        if let Committed::Done = desk.store.commit(Commit { moved: &moved, outcome: None, at: now }).await? {
+            let end = if *stays { "stays" } else { "went back" };
+            return Ok(print::line(format_args!("{} of {number}: it {end}", anomaly.as_str()))?);
+        }
+    }
+    bail!("order {order_no} changes all the time; try again")
 }
 
 pub async fn list(desk: &Desk, args: &AnomaliesArgs) -> anyhow::Result<()> {
@@ -57,6 +115,6 @@ pub async fn list(desk: &Desk, args: &AnomaliesArgs) -> anyhow::Result<()> {
     print::table(heading, &rows.collect::<Vec<_>>())?;
     Ok(print::line(
         "next: `prepay order show ORDER --customer CUSTOMER`; `prepay order decide` ends a dispute, `prepay refund make` \
-         gives money back that nobody gives back",
+         gives money back that nobody gives back, `prepay order settle` ends what went back elsewhere or stays",
     )?)
 }

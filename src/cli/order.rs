@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 
 use super::{
-    anomalies::{self, AnomaliesArgs},
+    anomalies::{self, AnomaliesArgs, SettleArgs},
     desk::Desk,
     names, print,
 };
@@ -42,6 +42,8 @@ pub enum OrderCommand {
     Decide(DecideArgs),
     /// Unexpected money of all orders that waits for a person, newest first
     Anomalies(AnomaliesArgs),
+    /// End what waits for a person beside a payment: the money stays, or it went back at the wallet
+    Settle(SettleArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,10 +82,11 @@ pub async fn run(desk: &Desk, command: OrderCommand) -> anyhow::Result<()> {
         OrderCommand::Close { order_no, customer } => close(desk, order_no, customer).await,
         OrderCommand::Decide(args) => decide(desk, &args).await,
         OrderCommand::Anomalies(args) => anomalies::list(desk, &args).await,
+        OrderCommand::Settle(args) => anomalies::settle(desk, &args).await,
     }
 }
 
-async fn find(desk: &Desk, order_no: &OrderNo, customer: &CustomerNo) -> anyhow::Result<Order> {
+pub async fn find(desk: &Desk, order_no: &OrderNo, customer: &CustomerNo) -> anyhow::Result<Order> {
     let merchant = desk.merchant(customer).await?.id;
     let order = desk.store.load_order_by_no(merchant, order_no).await?;
     order.with_context(|| format!("merchant {customer} has no order {order_no}"))

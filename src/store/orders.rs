@@ -232,10 +232,13 @@ fn attempt_update(moved: &Moved, attempt: &Attempt, write: Write) -> UpdateState
         .into_query()
 }
 
-/// A person's decision about the dispute of an attempt.
+/// A person's decision about an anomaly that waits for one; what became of it meanwhile stays.
 fn decided(order: OrderId, decision: &Decision) -> UpdateStatement {
     let handled = anomalies::ActiveModel { handled: Set(decision.handled.as_str().to_owned()), ..Default::default() };
-    disputes_of(order, decision.attempt).set(handled).into_query()
+    anomalies_of(order, decision.attempt, decision.kind)
+        .set(handled)
+        .filter(anomalies::Column::Handled.eq(Handled::Person.as_str()))
+        .into_query()
 }
 
 /// One anomaly of a kind per attempt: one that a person decided gives its place to the next. What it said stands in the
@@ -247,17 +250,17 @@ fn disputed_again(order: OrderId, anomaly: &Anomaly, at: Timestamp) -> UpdateSta
         handled: Set(Handled::at_first(anomaly.kind).as_str().to_owned()),
         ..Default::default()
     };
-    disputes_of(order, anomaly.attempt)
+    anomalies_of(order, anomaly.attempt, AnomalyKind::Disputed)
         .set(anew)
         .filter(anomalies::Column::Handled.ne(Handled::Person.as_str()))
         .into_query()
 }
 
-fn disputes_of(order: OrderId, attempt: AttemptNo) -> UpdateMany<anomalies::Entity> {
+fn anomalies_of(order: OrderId, attempt: AttemptNo, kind: AnomalyKind) -> UpdateMany<anomalies::Entity> {
     anomalies::Entity::update_many()
         .filter(anomalies::Column::OrderId.eq(order.to_string()))
         .filter(anomalies::Column::AttemptNo.eq(i32::from(attempt.get())))
-        .filter(anomalies::Column::Kind.eq(AnomalyKind::Disputed.as_str()))
+        .filter(anomalies::Column::Kind.eq(kind.as_str()))
 }
 
 fn history(moved: &Moved, outcome: Option<(CommandId, &Outcome)>, at: Timestamp) -> order_events::ActiveModel {

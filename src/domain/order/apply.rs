@@ -201,7 +201,7 @@ impl Order {
                 };
                 let detail = AnomalyKind::of_payment(&payment.trade_no);
                 next.pay(attempt, payment, detail, now, &mut changed, &mut anomalies);
-                decision = Some(Decision { attempt, handled: Handled::Kept, note });
+                decision = Some(Decision { attempt, kind: AnomalyKind::Disputed, handled: Handled::Kept, note });
             }
             OrderEvent::DisputeLetGo { attempt, note } => {
                 let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
@@ -215,7 +215,15 @@ impl Order {
                 row.settle(let_go);
                 changed.push((attempt, Write::Reschedule));
                 next.close_if_wanted(now);
-                decision = Some(Decision { attempt, handled: Handled::LetGo, note });
+                decision = Some(Decision { attempt, kind: AnomalyKind::Disputed, handled: Handled::LetGo, note });
+            }
+            OrderEvent::AnomalySettled { attempt, kind, stays, note } => {
+                let Some(row) = self.attempt(attempt) else { return refuse("no such attempt") };
+                if kind == AnomalyKind::Disputed && matches!(row.state, AttemptState::Disputed { .. }) {
+                    return refuse("its dispute is to be decided");
+                }
+                let handled = if stays { Handled::Kept } else { Handled::LetGo };
+                decision = Some(Decision { attempt, kind, handled, note });
             }
             OrderEvent::LinksRevoked { key } => {
                 let Some(generation) = self.link_generation.checked_add(1) else {

@@ -131,6 +131,8 @@ pub enum OrderEvent {
     DisputeTaken { attempt: AttemptNo, note: String },
     /// A person decided that a disputed payment is not the order's, and what became of it: the order goes on without it.
     DisputeLetGo { attempt: AttemptNo, note: String },
+    /// A person ended what waited for one beside a payment: the money stays, or it went back at the wallet. Nothing else changes.
+    AnomalySettled { attempt: AttemptNo, kind: AnomalyKind, stays: bool, note: String },
     /// Every link given out so far stops working.
     LinksRevoked { key: KeyId },
     /// Its merchant wants it closed: at once when nothing may be payable, else when every number is retired. Paid wins.
@@ -157,6 +159,7 @@ impl OrderEvent {
             Self::PaymentDisputed { .. } => "payment_disputed",
             Self::DisputeTaken { .. } => "dispute_taken",
             Self::DisputeLetGo { .. } => "dispute_let_go",
+            Self::AnomalySettled { .. } => "anomaly_settled",
             Self::LinksRevoked { .. } => "links_revoked",
             Self::CloseRequested => "close_requested",
             Self::Closed => "closed",
@@ -256,11 +259,12 @@ impl Handled {
     }
 }
 
-/// What a person decided about a disputed payment, written with the change that it makes.
+/// What a person decided about an anomaly, written with the change that it makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     pub attempt: AttemptNo,
-    /// What became of the attempt's anomaly of kind [`AnomalyKind::Disputed`].
+    pub kind: AnomalyKind,
+    /// What became of it, if it waited for a person.
     pub handled: Handled,
     /// Who decided and why, for the order's history.
     pub note: String,

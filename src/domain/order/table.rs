@@ -121,6 +121,10 @@ fn let_go(attempt: AttemptNo) -> OrderEvent {
     OrderEvent::DisputeLetGo { attempt, note: "王: given back".into() }
 }
 
+fn settled(attempt: AttemptNo, kind: AnomalyKind) -> OrderEvent {
+    OrderEvent::AnomalySettled { attempt, kind, stays: true, note: "王: it stays".into() }
+}
+
 fn after(events: impl IntoIterator<Item = OrderEvent>) -> Order {
     events.into_iter().fold(order(), |order, event| match order.apply(event, NOW).unwrap() {
         Step::Moved(moved) => moved.order,
@@ -182,6 +186,7 @@ fn events(order: &Order) -> Vec<OrderEvent> {
         disputed_otherwise(ONE),
         taken(ONE),
         let_go(ONE),
+        settled(ONE, AnomalyKind::SecondPayment),
     ]
 }
 
@@ -198,6 +203,7 @@ fn events_about_two() -> Vec<OrderEvent> {
         disputed(two()),
         taken(two()),
         let_go(two()),
+        settled(two(), AnomalyKind::SecondPayment),
     ]
 }
 
@@ -219,7 +225,7 @@ fn cell(order: &Order, event: OrderEvent) -> String {
 }
 
 /// `-` not allowed, `=` a repeat, else the state it moves to; `!` an anomaly for a person's or a policy's eye, `()` what became of
-/// the dispute's anomaly.
+/// an anomaly that waited for a person.
 #[test]
 fn every_state_meets_every_event() {
     let mut table = String::new();
@@ -357,8 +363,29 @@ fn a_payment_that_is_taken_is_the_wallets_with_its_time() {
     let Step::Moved(moved) = before.apply(taken(ONE), later).unwrap() else { panic!("it is taken") };
     let payment = Payment { trade_no: TradeNo::parse("42").unwrap(), payer_amount: None, paid_at: NOW };
     assert_eq!(moved.order.attempt(ONE).unwrap().state, AttemptState::Paid { payment });
-    let decision = Decision { attempt: ONE, handled: Handled::Kept, note: "王: it is ours".into() };
+    let decision =
+        Decision { attempt: ONE, kind: AnomalyKind::Disputed, handled: Handled::Kept, note: "王: it is ours".into() };
     assert_eq!((moved.decision, moved.anomalies), (Some(decision), vec![]));
+}
+
+/// Beside a payment, what waits for a person is ended without a change of the order; a dispute is decided.
+#[test]
+fn what_waits_beside_a_payment_is_settled_with_a_note() {
+    let both = after([started(ONE), closed(ONE), started(two()), disputed(ONE), paid(two())]);
+    let told = |event| match both.apply(event, NOW) {
+        Ok(Step::Moved(moved)) => Ok((moved.order.attempts == both.attempts, moved.decision.unwrap())),
+        Ok(Step::AlreadyThere) => panic!("each is written down"),
+        Err(refused) => Err(refused.to_string()),
+    };
+    let note = "王: it stays";
+    let kept = |kind| Decision { attempt: ONE, kind, handled: Handled::Kept, note: note.into() };
+    for kind in [AnomalyKind::SecondTicket, AnomalyKind::ClosedNumberPaid] {
+        assert_eq!(told(settled(ONE, kind)), Ok((true, kept(kind))));
+    }
+    let gone =
+        OrderEvent::AnomalySettled { attempt: two(), kind: AnomalyKind::Disputed, stays: false, note: note.into() };
+    assert_eq!(told(gone).unwrap().1.handled, Handled::LetGo);
+    assert!(told(settled(ONE, AnomalyKind::Disputed)).unwrap_err().contains("its dispute is to be decided"));
 }
 
 #[test]
@@ -420,7 +447,7 @@ fn number_is(order: &Order, no: AttemptNo, state: &str) -> bool {
 }
 
 fn any_event() -> impl Strategy<Value = usize> {
-    0..19usize
+    0..20usize
 }
 
 proptest! {
@@ -445,19 +472,22 @@ proptest! {
                 16 => disputed_otherwise(about),
                 17 => taken(about),
                 18 => let_go(about),
+                19 => settled(about, AnomalyKind::Disputed),
                 other if now.next_attempt_no().is_some() => events(&now)[other].clone(),
                 _ => continue,
             };
             let was_paid = is_paid(&now);
             let is_payment = matches!(event, OrderEvent::PaymentConfirmed { .. } | OrderEvent::DisputeTaken { .. });
             let is_decision = matches!(event, OrderEvent::DisputeTaken { .. } | OrderEvent::DisputeLetGo { .. });
+            let is_settled = matches!(event, OrderEvent::AnomalySettled { .. });
             let was_disputed = number_is(&now, about, "disputed") && now.attempt(about).is_some();
             match now.apply(event, NOW) {
                 Ok(Step::Moved(moved)) => {
                     prop_assert_eq!(moved.order.version, now.version + 1);
                     prop_assert_eq!((moved.from_version, moved.from_state), (now.version, now.state.name()));
                     // Nothing but a person's decision, with its note, ends a dispute.
-                    prop_assert_eq!(moved.decision.is_some(), is_decision);
+                    prop_assert_eq!(moved.decision.is_some(), is_decision || is_settled);
+                    prop_assert!(!is_settled || (&moved.order.attempts, &moved.order.state) == (&now.attempts, &now.state));
                     let still = number_is(&moved.order, about, "disputed");
                     prop_assert!(!was_disputed || still != is_decision);
                     if is_payment {

@@ -224,7 +224,7 @@ mod on_sqlite {
         assert_eq!(lines.len(), 3, "a heading, a row, what to do next: {told}");
         assert_eq!(lines[1][1..4], named(&disputed), "{told}");
         assert!(lines[1].contains(&"disputed".to_owned()) && lines[1].contains(&"person".to_owned()), "{told}");
-        for command in ["prepay order show", "prepay order decide", "prepay refund make"] {
+        for command in ["prepay order show", "prepay order decide", "prepay refund make", "prepay order settle"] {
             assert!(told.lines().last().unwrap().contains(command), "{command}: {told}");
         }
         assert_eq!(rows(&list(&["--all"]).await).len(), 5, "those of the policy, too");
@@ -237,6 +237,38 @@ mod on_sqlite {
         assert_eq!(found, [named(&disputed), named(&twice)], "the newest first: {told}");
         assert_eq!(rows(&list(&["--limit", "1"]).await).len(), 3);
         assert_eq!(desk.at.run(&["order", "anomalies", "--limit", "0"]).await.code, 2);
+        desk.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_waits_beside_a_payment_is_ended_with_a_note() {
+        let desk = Desk::open().await;
+        let settle = async |order: &Order, kind: &str, end: &str| {
+            let args = ["order", "settle", order.order_no.as_str(), "--customer", "C1", "--attempt", "1"];
+            let more = ["--anomaly", kind, end, "--note", "李: given back at the wallet"];
+            desk.at.run(&[&args[..], &more].concat()).await
+        };
+        let twice = desk.paid_twice().await;
+        let number = twice.out_trade_no(attempt(1).no);
+        let refused = settle(&twice, "second_payment", "--went-back").await;
+        assert!(refused.code == 1 && refused.err.contains("is due: it waits for nobody"), "{refused:?}");
+        desk.decide_anomalies(&twice, Handled::Person).await;
+        let done = settle(&twice, "second_payment", "--went-back").await;
+        assert!(done.code == 0 && done.out == format!("second_payment of {number}: it went back\n"), "{done:?}");
+        assert_eq!(settle(&twice, "closed_number_paid", "--stays").await.code, 0);
+        let mut handled: Vec<_> = desk.store.anomalies(twice.id).await.unwrap();
+        handled.sort_by_key(|row| row.kind.as_str());
+        assert_eq!(handled.iter().map(|row| row.handled).collect::<Vec<_>>(), [Handled::Kept, Handled::LetGo]);
+        assert!(settle(&twice, "second_payment", "--stays").await.err.contains("is let_go: it waits for nobody"));
+        let after = desk.store.load_order(twice.id).await.unwrap().unwrap();
+        assert_eq!((after.version, &after.attempts), (twice.version + 2, &twice.attempts), "nothing else changed");
+        let notes = desk.store.history(twice.id).await.unwrap().into_iter().filter_map(|row| row.note).count();
+        assert_eq!(notes, 2, "who decided stands in the history");
+
+        assert!(settle(&twice, "late_payment", "--stays").await.err.contains("has no anomaly late_payment"));
+        let disputed = desk.disputed(Mismatch::Foreign { field: "mchid".into() }).await;
+        assert!(settle(&disputed, "disputed", "--stays").await.err.contains("`prepay order decide` ends a dispute"));
+        assert_eq!(settle(&twice, "nonsense", "--stays").await.code, 2);
         desk.close().await;
     }
 
