@@ -18,17 +18,20 @@ mod on_sqlite {
         let today = BillDate::of(Timestamp::from_secs(i64::try_from(now_s()).unwrap()));
         let date = today.previous().previous();
         let out_trade_no = OutTradeNo { order: OrderId::fresh(), attempt: AttemptNo::FIRST }.to_string();
-        let at_ms = date.begin().ms();
-        let row = BillRow {
-            at_ms,
-            created_ms: at_ms,
-            out_trade_no: out_trade_no.clone(),
-            trade_no: "4200000000000000000000000001".into(),
-            amount_fen: 1999,
-            status: "SUCCESS".into(),
-            ..BillRow::default()
+        let added = |date: BillDate, trade_no: &str| {
+            let row = BillRow {
+                at_ms: date.begin().ms(),
+                created_ms: date.begin().ms(),
+                out_trade_no: out_trade_no.clone(),
+                trade_no: trade_no.into(),
+                amount_fen: 1999,
+                status: "SUCCESS".into(),
+                ..BillRow::default()
+            };
+            BillChange::Add { row: Box::new(row) }
         };
-        at.sim.wechat().change_bills(&enrolled.wechat.mchid, BillChange::Add { row: Box::new(row) });
+        let theirs = added(date, "4200000000000000000000000001");
+        at.sim.wechat().change_bills(&enrolled.wechat.mchid, theirs);
 
         assert!(at.fails(&["reconcile", "--date", &today.to_string()]).await.contains("is not over"));
         assert!(at.fails(&["reconcile", "--date", &date.to_string(), "--channel", "9"]).await.contains("channel list"));
@@ -49,6 +52,11 @@ mod on_sqlite {
         assert!(at.ok(&["reconcile", "dismiss", "1", "--because", "again"]).await.contains("dismissed already"));
         assert!(!at.ok(&["reconcile", "list"]).await.contains(&out_trade_no));
         assert!(at.ok(&["reconcile", "list", "--all"]).await.contains("a test"));
+
+        let theirs = added(date.previous(), "2026030122001400000000000001");
+        at.sim.alipay().change_bills(&enrolled.alipay_app.seller_id, theirs);
+        let told = at.ok(&["reconcile", "--date", &date.previous().to_string(), "--channel", "2"]).await;
+        assert!(told.contains("channel 2: 1 payments of 1999 fen") && told.contains("1 do not agree"), "{told}");
         at.stop().await;
     }
 }

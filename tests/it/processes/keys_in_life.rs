@@ -5,7 +5,7 @@ mod on_postgres {
         use std::fs;
 
         use serde_json::json;
-        use simulator::wechat::KeyMode;
+        use simulator::{Event, wechat::KeyMode};
 
         use crate::{
             cli::deployment::field,
@@ -48,6 +48,10 @@ mod on_postgres {
 
                 let bought = street.close(crowd).await;
                 fleet.assert_no_notice_was_refused().await;
+                // No call was made with a key that the wallet did not know yet, or any more.
+                let refused = fleet.sim().ledger().entries().into_iter().filter(|entry| entry.event == Event::Refused);
+                let unsigned: Vec<_> = refused.filter(|entry| entry.status == Some(401)).collect();
+                assert!(unsigned.is_empty(), "{unsigned:?}");
                 place.assert_nothing_parked().await;
                 let all_told = || async { inbox.heard().len() >= bought.len() };
                 until("the merchant was told of every payment", all_told).await;
