@@ -1,5 +1,7 @@
 //! What `alipay.trade.create` asks for: the form of `biz_content`, before anything is looked up.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
@@ -92,6 +94,55 @@ pub fn field(object: &Map<String, Value>, name: &str, max: usize) -> Result<Opti
     }
 }
 
+/// Rows of goods. Source: `alipay.trade.create`, `goods_detail`.
+fn check_goods(goods: Option<&Value>) -> Result<(), Failure> {
+    let wrong = || Failure::field("goods_detail");
+    let Some(goods) = goods else { return Ok(()) };
+    let rows = goods.as_array().ok_or_else(wrong)?;
+    if rows.len() > 150 {
+        return Err(Failure::business("SUB_GOODS_SIZE_MAX_COUNT"));
+    }
+    for row in rows {
+        let row = row.as_object().ok_or_else(wrong)?;
+        for (name, max) in [("goods_id", 32), ("goods_name", 256)] {
+            field(row, name, max)?.ok_or_else(wrong)?;
+        }
+        // Numbers, or the same as texts.
+        for (name, max) in [("quantity", 10), ("price", 9)] {
+            let text = match row.get(name) {
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Number(number)) => number.to_string(),
+                _ => return Err(wrong()),
+            };
+            if text.len() > max || text.parse::<f64>().is_err() {
+                return Err(wrong());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a further parameter's value may be; most are not looked at.
+fn is_good(key: &str, value: &Value) -> bool {
+    let text = |good: fn(&str) -> bool| value.as_str().is_some_and(good);
+    match key {
+        "royalty_freeze" => text(|text| matches!(text, "true" | "false")),
+        "mc_create_trade_ip" => text(|text| text.parse::<IpAddr>().is_ok()),
+        _ => true,
+    }
+}
+
+fn check_params(object: &Map<String, Value>) -> Result<(), Failure> {
+    for name in ["extend_params", "business_params"] {
+        let Some(params) = object.get(name) else { continue };
+        let params = params.as_object().ok_or_else(|| Failure::field(name))?;
+        if let Some((key, _)) = params.iter().find(|(key, value)| !is_good(key, value)) {
+            return Err(Failure::field(key));
+        }
+    }
+    Ok(())
+}
+
 impl Draft {
     /// Checks the form of a create. Errors: `ACQ.INVALID_PARAMETER` with the field, and `isv.illegal-json`.
     pub fn read(biz_content: Option<&String>) -> Result<Self, Failure> {
@@ -115,16 +166,12 @@ impl Draft {
         if subject.contains(['/', '=', '&']) {
             return Err(Failure::field("subject"));
         }
-        if object.contains_key("enable_pay_channels") && object.contains_key("disable_pay_channels") {
+        let (enabled, disabled) = (optional("enable_pay_channels", 128)?, optional("disable_pay_channels", 128)?);
+        if enabled.is_some() && disabled.is_some() {
             return Err(Failure::field("disable_pay_channels"));
         }
-        if let Some(goods) = object.get("goods_detail") {
-            match goods.as_array().map(Vec::len) {
-                Some(0..=150) => {}
-                Some(_) => return Err(Failure::business("SUB_GOODS_SIZE_MAX_COUNT")),
-                None => return Err(Failure::field("goods_detail")),
-            }
-        }
+        check_goods(object.get("goods_detail"))?;
+        check_params(&object)?;
 
         let buyer = match (
             optional("buyer_id", 28)?,
@@ -202,6 +249,12 @@ mod tests {
         let draft = read(&good()).unwrap();
         assert_eq!(draft.amount_fen, 8888);
         assert!(matches!(draft.buyer, Buyer::OpenId(_)));
+        let mut more = good();
+        more["goods_detail"] = json!([{ "goods_id": "1", "goods_name": "n", "quantity": 1, "price": "88.88" }]);
+        more["disable_pay_channels"] = json!("credit_group");
+        more["extend_params"] = json!({ "royalty_freeze": "true" });
+        more["business_params"] = json!({ "mc_create_trade_ip": "2400:3200::1" });
+        assert_eq!(read(&more).unwrap().biz_content, more);
     }
 
     #[test]
@@ -223,6 +276,13 @@ mod tests {
             ("body", json!("b".repeat(129))),
             ("body", Value::Null),
             ("notify_url", json!("https://x")),
+            ("disable_pay_channels", json!(["credit_group"])),
+            ("goods_detail", json!({})),
+            ("goods_detail", json!([{ "goods_id": "1", "goods_name": "n", "quantity": 1 }])),
+            ("goods_detail", json!([{ "goods_id": "1", "goods_name": "n", "quantity": 1, "price": "1000000.00" }])),
+            ("extend_params", json!("royalty_freeze")),
+            ("extend_params", json!({ "royalty_freeze": true })),
+            ("business_params", json!({ "mc_create_trade_ip": "1.1.1" })),
         ];
         for (name, value) in table {
             let mut body = good();

@@ -1,5 +1,7 @@
 //! Which keys a request may have, of which kind and length; everything else is refused.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
@@ -8,6 +10,10 @@ use super::refusal::Refusal;
 pub(crate) enum Kind {
     /// Text of 1 to this many characters.
     Text(usize),
+    /// An address, IPv4 or IPv6.
+    Ip,
+    /// A list of such texts.
+    Texts(usize),
     /// Whole number.
     Int,
     Bool,
@@ -30,7 +36,7 @@ const fn may(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, required: false }
 }
 
-use Kind::{Bool, Int, List, Object, Text};
+use Kind::{Bool, Int, Ip, List, Object, Text, Texts};
 
 /// Amounts are whole fen, greater than 0; the callers check that.
 const AMOUNT: &[Field] = &[must("total", Int), may("currency", Text(16))];
@@ -51,7 +57,7 @@ const DETAIL: &[Field] = &[
 ];
 
 const SCENE: &[Field] = &[
-    must("payer_client_ip", Text(45)),
+    must("payer_client_ip", Ip),
     may("device_id", Text(32)),
     may(
         "store_info",
@@ -69,6 +75,8 @@ pub(crate) const PREPAY: &[Field] = &[
     may("attach", Text(128)),
     must("notify_url", Text(255)),
     may("goods_tag", Text(32)),
+    // Of the public OpenAPI description, for merchants with permission; here all have it.
+    may("limit_pay", Texts(32)),
     may("support_fapiao", Bool),
     must("amount", Object(AMOUNT)),
     must("payer", Object(&[must("openid", Text(128))])),
@@ -89,6 +97,8 @@ pub(crate) const PARTNER_PREPAY: &[Field] = &[
     may("attach", Text(128)),
     must("notify_url", Text(255)),
     may("goods_tag", Text(32)),
+    // Of the public OpenAPI description, for merchants with permission; here all have it.
+    may("limit_pay", Texts(32)),
     may("support_fapiao", Bool),
     must("amount", Object(AMOUNT)),
     must("payer", Object(&[may("sp_openid", Text(128)), may("sub_openid", Text(128))])),
@@ -191,6 +201,10 @@ fn check(path: &str, value: &Value, kind: &Kind) -> Result<(), Refusal> {
             }
             Ok(())
         }
+        (Ip, Value::String(text)) if text.parse::<IpAddr>().is_ok() => Ok(()),
+        (Texts(max), Value::Array(items)) => {
+            items.iter().enumerate().try_for_each(|(at, item)| check(&format!("{path}/{at}"), item, &Text(*max)))
+        }
         (Int, Value::Number(number)) if number.is_i64() => Ok(()),
         (Bool, Value::Bool(_)) => Ok(()),
         (Object(fields), Value::Object(object)) => check_object(path, object, fields),
@@ -218,6 +232,7 @@ mod tests {
         json!({
             "appid": "wx1", "mchid": "1900000109", "description": "咖啡（大杯）", "out_trade_no": "T00001",
             "notify_url": "https://pay.example.com/n", "amount": { "total": 1 }, "payer": { "openid": "o1" },
+            "goods_tag": "SPRING", "limit_pay": ["no_credit"], "settle_info": { "profit_sharing": true },
             "scene_info": { "payer_client_ip": "127.0.0.1", "store_info": { "id": "1" } },
             "detail": { "goods_detail": [{ "merchant_goods_id": "1", "quantity": 1, "unit_price": 1 }] }
         })
@@ -242,6 +257,11 @@ mod tests {
             ("/description", json!("字".repeat(128)), "/body/description"),
             ("/detail/goods_detail", json!([1]), "/body/detail/goods_detail/0"),
             ("/support_fapiao", json!("true"), "/body/support_fapiao"),
+            ("/scene_info/payer_client_ip", json!("1.1.1"), "/body/scene_info/payer_client_ip"),
+            ("/limit_pay", json!("no_credit"), "/body/limit_pay"),
+            ("/limit_pay", json!([1]), "/body/limit_pay/0"),
+            ("/settle_info", json!({ "profit_sharing": "true" }), "/body/settle_info/profit_sharing"),
+            ("/goods_tag", json!("字".repeat(33)), "/body/goods_tag"),
         ] {
             let mut body = order();
             let (parent, key) = pointer.rsplit_once('/').expect("a pointer");

@@ -104,6 +104,11 @@ impl Wechat {
         self.state().orders.get(&(mchid.to_owned(), out_trade_no.to_owned())).map(order_view)
     }
 
+    /// The body of an order's first prepay.
+    pub fn prepay_body(&self, mchid: &str, out_trade_no: &str) -> Option<Value> {
+        self.state().orders.get(&(mchid.to_owned(), out_trade_no.to_owned())).map(|order| order.body.clone())
+    }
+
     /// All orders of a merchant or service provider whose number starts with `prefix`, by number.
     pub fn orders(&self, mchid: &str, prefix: &str) -> Vec<OrderView> {
         let state = self.state();
