@@ -1,6 +1,7 @@
 //! Facts about money and state. No IO, no clock, nothing of ours is imported here.
 
 pub mod account;
+pub mod address;
 pub mod attempt;
 pub mod bill;
 pub mod command;

@@ -1,10 +1,10 @@
 //! Who pays. An identity is personal data: its `Debug` and `Display` never show it.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{id::IdError, wallet::Wallet};
+use super::{address::is_public, id::IdError, wallet::Wallet};
 
 /// What kind of name a payer id is; Alipay takes a different request field for each (`alipay.md` §4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -124,6 +124,42 @@ impl fmt::Debug for LoginCode {
     }
 }
 
+/// Where a payer called from, as far as it is public; for the wallet alone. `Debug` never shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "IpAddr", into = "IpAddr")]
+pub struct PayerIp(IpAddr);
+
+impl PayerIp {
+    /// `None`: the address is of some network of its own and names nobody outside it.
+    pub fn new(ip: IpAddr) -> Option<Self> {
+        Some(ip.to_canonical()).filter(|ip| is_public(*ip)).map(Self)
+    }
+
+    /// The address itself, for the wallet; never for a log.
+    pub fn expose(self) -> IpAddr {
+        self.0
+    }
+}
+
+impl TryFrom<IpAddr> for PayerIp {
+    type Error = &'static str;
+    fn try_from(ip: IpAddr) -> Result<Self, Self::Error> {
+        Self::new(ip).ok_or("not a public address")
+    }
+}
+
+impl From<PayerIp> for IpAddr {
+    fn from(ip: PayerIp) -> IpAddr {
+        ip.0
+    }
+}
+
+impl fmt::Debug for PayerIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PayerIp(***)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +182,22 @@ mod tests {
         let payer = Payer::new(PayerKind::WechatOpenid, "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o").unwrap();
         assert!(!format!("{payer:?}").contains("oUpF"));
         assert!(!format!("{:?}", LoginCode::parse("0e1OCv1w3SXU").unwrap()).contains("0e1O"));
+        assert_eq!(format!("{:?}", PayerIp::new("1.1.1.1".parse().unwrap())), "Some(PayerIp(***))");
+    }
+
+    #[test]
+    fn only_a_public_address_is_a_payers() {
+        let told = |ip: &str| PayerIp::new(ip.parse().unwrap()).map(|ip| ip.expose().to_string());
+        for (ip, is) in [("1.1.1.1", "1.1.1.1"), ("::ffff:1.1.1.1", "1.1.1.1"), ("2400:3200::1", "2400:3200::1")] {
+            assert_eq!(told(ip).as_deref(), Some(is), "{ip}");
+        }
+        for ip in ["10.0.0.1", "192.168.1.7", "100.64.0.1", "127.0.0.1", "::1", "fd00::1", "fe80::1", "::ffff:10.0.0.1"]
+        {
+            assert_eq!(told(ip), None, "{ip}");
+        }
+        let read =
+            |text: &str| serde_json::from_str::<PayerIp>(text).ok().map(|ip| serde_json::to_string(&ip).unwrap());
+        assert_eq!(read(r#""1.1.1.1""#).as_deref(), Some(r#""1.1.1.1""#));
+        assert_eq!((read(r#""10.0.0.1""#), read(r#""someone""#)), (None, None));
     }
 }

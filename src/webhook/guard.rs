@@ -17,8 +17,10 @@ use reqwest::{
 };
 use tokio::sync::Semaphore;
 
-use super::address::{is_private, is_public};
-use crate::domain::id::MerchantId;
+use crate::domain::{
+    address::{is_private, is_public},
+    id::MerchantId,
+};
 
 /// Looks up the addresses of a name, each time anew.
 #[async_trait]

@@ -1,6 +1,5 @@
 //! The merchants' side of events: one POST to an address that a stranger chose, and nothing reached that is not public.
 
-mod address;
 mod client;
 mod guard;
 

@@ -1,4 +1,4 @@
-//! Which addresses are public: only those may be reached for a merchant.
+//! Which addresses are public: only those may be reached for a merchant, and only those are told to a wallet as a payer's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
