@@ -48,6 +48,14 @@ pub fn money_policy(text: &str) -> Result<MoneyPolicy, &'static str> {
     MoneyPolicy::parse(text).ok_or("`keep` or `refund`")
 }
 
+pub fn on_off(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("`on` or `off`"),
+    }
+}
+
 pub fn app_id(text: &str) -> Result<AppId, IdError> {
     AppId::parse(text)
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     id::{CommandId, MerchantId, OrderId},
-    payer::LoginCode,
+    payer::{LoginCode, PayerIp},
     time::Timestamp,
     wallet::Wallet,
 };
@@ -41,4 +41,8 @@ pub struct PrepayCommand {
     pub identity: Identity,
     /// Past this moment nobody waits any more and no wallet is called.
     pub not_after: Timestamp,
+    /// Where the phone called from, when an account that may be paid tells its wallet. Absent from the message when it is not
+    /// known or not wanted; a worker of a release before it does not look for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer_ip: Option<PayerIp>,
 }

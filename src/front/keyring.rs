@@ -1,7 +1,11 @@
 //! What a front knows by heart, so that a phone's call needs no database: payInfo keys, merchants and their request keys,
 //! mini-programs, and the wallets' public keys.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use secrecy::ExposeSecret;
 
@@ -67,6 +71,8 @@ pub struct Keyring {
     pub pay_info: PayInfoKeys,
     pub merchants: HashMap<CustomerNo, Arc<MerchantEntry>>,
     pub verifiers: HashMap<AccountId, (Wallet, Arc<dyn NoticeVerifier>)>,
+    /// Merchants with an account that tells this wallet where a payer called from.
+    pub told_payer_ip: HashSet<(MerchantId, Wallet)>,
 }
 
 impl Keyring {
@@ -76,6 +82,12 @@ impl Keyring {
 
     pub fn verifier(&self, account: AccountId) -> Option<&(Wallet, Arc<dyn NoticeVerifier>)> {
         self.verifiers.get(&account)
+    }
+
+    /// Whether a payer's address may be wanted. Which of a merchant's accounts an order is paid through stands in the store,
+    /// which a phone's call does not read; the account's own gateway leaves out what it does not tell.
+    pub fn tells_payer_ip(&self, merchant: MerchantId, wallet: Wallet) -> bool {
+        self.told_payer_ip.contains(&(merchant, wallet))
     }
 }
 
@@ -120,9 +132,12 @@ impl Keyring {
             };
             merchants.insert(merchant.customer_no, Arc::new(entry));
         }
-        let mut verifiers = HashMap::new();
+        let (mut verifiers, mut told_payer_ip) = (HashMap::new(), HashSet::new());
         // Disabled accounts too: what was opened there may still be paid, and is told.
         for row in store.accounts().await?.into_iter().filter(|row| row.secrets.is_some()) {
+            if row.account.enabled && open::tells_payer_ip(row.account.wallet, &row.settings) {
+                told_payer_ip.insert((row.account.merchant, row.account.wallet));
+            }
             match open::verifier(row.account.wallet, &row.settings, &row.public_keys) {
                 Ok(verifier) => {
                     verifiers.insert(row.account.id, (row.account.wallet, verifier));
@@ -132,7 +147,7 @@ impl Keyring {
                 }
             }
         }
-        Ok(Self { pay_info, merchants, verifiers })
+        Ok(Self { pay_info, merchants, verifiers, told_payer_ip })
     }
 }
 

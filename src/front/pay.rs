@@ -18,7 +18,7 @@ use crate::{
         command::{IdentifyId, Identity, PrepayCommand},
         id::CommandId,
         outcome::{Outcome, Refusal},
-        payer::{LoginCode, looks_like_alipay_user_id},
+        payer::{LoginCode, PayerIp, looks_like_alipay_user_id},
         payinfo::PayInfo,
         wallet::Wallet,
     },
@@ -70,6 +70,7 @@ async fn listen(mut listener: Listener, place: Option<Place>) -> Response {
 pub struct Asked {
     pub info: PayInfo,
     pub identity: Identity,
+    pub payer_ip: Option<PayerIp>,
 }
 
 async fn read(front: &Front, request: &mut Request) -> Result<Asked, Refusal> {
@@ -78,7 +79,16 @@ async fn read(front: &Front, request: &mut Request) -> Result<Asked, Refusal> {
     if wrong_wallet(info.wallet, referer, fields.identify_id.as_deref()) {
         return Err(Refusal::WrongWallet);
     }
-    Ok(Asked { identity: identity(fields)?, info })
+    Ok(Asked { identity: identity(fields)?, payer_ip: payer_ip(front, request, &info), info })
+}
+
+/// Where the phone calls from, if that is public and an account may tell its wallet: it is personal data, and goes no further
+/// than it has to. What a phone writes of itself is not believed, only what proxies of ours say.
+fn payer_ip(front: &Front, request: &Request, info: &PayInfo) -> Option<PayerIp> {
+    if !front.keyring.load().tells_payer_ip(info.merchant, info.wallet) {
+        return None;
+    }
+    request::client_ip(request, &front.settings.trusted_proxies).and_then(PayerIp::new)
 }
 
 /// The body's fields and the link they name, its tag checked before anything else is done.
@@ -125,6 +135,7 @@ async fn bring_to_answer(front: Arc<Front>, asked: Asked, lead: Lead, place: Pla
         generation: asked.info.generation,
         identity: asked.identity,
         not_after: front.clock.now().plus(front.settings.wait),
+        payer_ip: asked.payer_ip,
     };
     // Listen before the publish, or the reply slips between the two.
     let mut listening = front.waiters.listen(command.id);

@@ -9,13 +9,14 @@ use crate::domain::{
     id::{AppId, OrderId, OutRefundNo, OutTradeNo, TradeNo},
     money::{Fen, Sum},
     outcome::PayParams,
-    payer::{LoginCode, Payer},
+    payer::{LoginCode, Payer, PayerIp},
     time::Timestamp,
     wallet::Wallet,
 };
 
 pub mod alipay;
 pub mod bill;
+mod extras;
 pub mod http;
 pub mod open;
 pub mod refund;
@@ -23,6 +24,7 @@ pub mod verified;
 pub mod wechat;
 
 pub use bill::{BillDate, BillError, BillFile, BillKind, BillRow, BillRows, download::Limits as BillLimits};
+pub use extras::Extras;
 pub use refund::{RefundAsk, RefundFound, RefundNotice, RefundSeen, RefundStatus};
 pub use verified::Verified;
 
@@ -33,9 +35,13 @@ pub struct PrepayAsk {
     pub amount: Fen,
     /// `goodName`; the gateway fits it to the wallet's alphabet.
     pub good_name: String,
+    /// `goodNo`, as the merchant gave it.
+    pub good_no: Option<String>,
     /// The mini-program in which the cashier opens.
     pub app_id: AppId,
     pub payer: Payer,
+    /// Where the payer's phone called from, as far as it is known.
+    pub payer_ip: Option<PayerIp>,
     /// The order's expiry: always sent as `time_expire`, so that repeats are equal and nothing is payable after it.
     pub expire_at: Timestamp,
     /// Where the wallet tells us: https, or loopback http for simulated wallets.

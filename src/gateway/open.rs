@@ -87,6 +87,16 @@ pub fn takes_code(wallet: Wallet, app_id: &AppId, secrets: &SecretString) -> Res
     }
 }
 
+/// Whether an account tells its wallet where a payer called from. Settings that cannot be read: no; whoever opens the account
+/// tells of them.
+pub fn tells_payer_ip(wallet: Wallet, settings: &str) -> bool {
+    let extras = match wallet {
+        Wallet::WechatPay => WechatSettings::from_json(settings).map(|settings| settings.extras),
+        Wallet::Alipay => AlipaySettings::from_json(settings).map(|settings| settings.extras),
+    };
+    extras.is_ok_and(|extras| extras.payer_ip)
+}
+
 /// The verifier of one account's notices: public keys alone. Errors: one line for the operator.
 pub fn verifier(wallet: Wallet, settings: &str, public_keys: &str) -> Result<Arc<dyn NoticeVerifier>, String> {
     Ok(match wallet {

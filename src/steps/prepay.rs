@@ -200,8 +200,10 @@ impl Run<'_> {
             out_trade_no: order.out_trade_no(no),
             amount: order.amount,
             good_name: order.good_name.clone(),
+            good_no: order.good_no.clone(),
             app_id: mini_program.app_id.clone(),
             payer: payer.clone(),
+            payer_ip: self.command.payer_ip,
             expire_at: order.expire_at,
             notify_url: self.steps.notify_url(channel),
         };

@@ -4,7 +4,7 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroize;
 
-use super::{Parts, add_parts, open_parts, write_parts};
+use super::{Parts, add_parts, extras::ExtrasArgs, open_parts, write_parts};
 use crate::{
     cli::{
         desk::Desk,
@@ -15,8 +15,11 @@ use crate::{
         id::{AccountId, AppId, CustomerNo},
         wallet::Wallet,
     },
-    gateway::alipay::{
-        AlipayPublicKeys, AlipaySecrets, AlipaySettings, Mode, OpenIdField, PRODUCTION, PreferredId, Signing,
+    gateway::{
+        Extras,
+        alipay::{
+            AlipayPublicKeys, AlipaySecrets, AlipaySettings, Mode, OpenIdField, PRODUCTION, PreferredId, Signing,
+        },
     },
     keys::rsa::{RsaSigner, RsaVerifier, public_of},
 };
@@ -49,6 +52,8 @@ pub struct AddArgs {
     /// Instead of https://openapi.alipay.com/gateway.do
     #[arg(long, value_name = "URL")]
     gateway_url: Option<String>,
+    #[command(flatten)]
+    extras: ExtrasArgs,
 }
 
 /// How both sides sign: a public key, or certificates.
@@ -104,7 +109,7 @@ pub async fn add(desk: &Desk, args: AddArgs) -> anyhow::Result<()> {
     desk.needs_back_key()?;
     let mut inputs = Inputs::default();
     let (signing, public_keys) = args.public_keys.required(&mut inputs)?;
-    let settings = AlipaySettings {
+    let mut settings = AlipaySettings {
         app_id: args.app_id.clone(),
         mode: if args.provider { Mode::Provider } else { Mode::Own },
         merchant_app_id: args.merchant_app_id,
@@ -113,7 +118,9 @@ pub async fn add(desk: &Desk, args: AddArgs) -> anyhow::Result<()> {
         gateway_url: args.gateway_url.unwrap_or_else(|| PRODUCTION.to_owned()),
         open_id_field: OpenIdField::default(),
         preferred_id: PreferredId::default(),
+        extras: Extras::default(),
     };
+    args.extras.write_into(&mut settings.extras);
     let private_key = inputs.secret("--private-key-file", &args.private_key_file)?;
     let token = inputs.optional_secret("--app-auth-token-file", args.app_auth_token_file.as_ref())?;
     let secrets = AlipaySecrets {
@@ -155,6 +162,8 @@ pub struct SetArgs {
     /// Instead of https://openapi.alipay.com/gateway.do
     #[arg(long, value_name = "URL")]
     gateway_url: Option<String>,
+    #[command(flatten)]
+    extras: ExtrasArgs,
 }
 
 /// Certificates of Alipay are pinned in addition. In public-key mode each side's key before is kept beside the new one: the
@@ -194,6 +203,7 @@ pub async fn set(desk: &Desk, args: SetArgs) -> anyhow::Result<()> {
     if let Some(url) = args.gateway_url {
         settings.gateway_url = url;
     }
+    args.extras.write_into(&mut settings.extras);
     write_parts(desk, &account, parts(&settings, &keys, &secrets)?).await
 }
 

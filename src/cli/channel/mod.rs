@@ -20,6 +20,7 @@ use crate::{
 
 mod alipay;
 pub mod expiry;
+mod extras;
 mod wechat;
 
 pub use alipay::PublicKeyArgs;
@@ -47,9 +48,9 @@ pub enum ChannelCommand {
         #[arg(value_parser = names::account_id)]
         id: AccountId,
     },
-    /// Change keys or addresses of an account at WeChat Pay
+    /// Change keys or addresses of an account at WeChat Pay, or what it adds to its prepays
     SetWechat(Box<wechat::SetArgs>),
-    /// Change keys or addresses of an account at Alipay
+    /// Change keys or addresses of an account at Alipay, or what it adds to its prepays
     SetAlipay(Box<alipay::SetArgs>),
 }
 

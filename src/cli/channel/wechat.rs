@@ -3,7 +3,7 @@
 use clap::Args;
 use secrecy::SecretString;
 
-use super::{Parts, add_parts, open_parts, write_parts};
+use super::{Parts, add_parts, extras::ExtrasArgs, open_parts, write_parts};
 use crate::{
     cli::{
         desk::Desk,
@@ -14,7 +14,10 @@ use crate::{
         id::{AccountId, AppId, CustomerNo},
         wallet::Wallet,
     },
-    gateway::wechat::{Mode, WechatPublicKeys, WechatSecrets, WechatSettings},
+    gateway::{
+        Extras,
+        wechat::{Mode, WechatPublicKeys, WechatSecrets, WechatSettings},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -44,6 +47,8 @@ pub struct AddArgs {
     sub_mchid: Option<String>,
     #[command(flatten)]
     hosts: HostArgs,
+    #[command(flatten)]
+    prepay: PrepayArgs,
 }
 
 /// WeChat Pay's public keys. Several are kept together; each answer names the one that signed it.
@@ -102,6 +107,25 @@ impl HostArgs {
     }
 }
 
+/// What is added to prepays.
+#[derive(Debug, Args)]
+struct PrepayArgs {
+    #[command(flatten)]
+    extras: ExtrasArgs,
+    /// Names WeChat's promotions that may apply, at most 32 characters; empty for none
+    #[arg(long, value_name = "TEXT")]
+    goods_tag: Option<String>,
+}
+
+impl PrepayArgs {
+    fn write_into(self, settings: &mut WechatSettings) {
+        self.extras.write_into(&mut settings.extras);
+        if let Some(tag) = self.goods_tag {
+            settings.goods_tag = Some(tag).filter(|tag| !tag.is_empty());
+        }
+    }
+}
+
 pub async fn add(desk: &Desk, args: AddArgs) -> anyhow::Result<()> {
     desk.needs_back_key()?;
     let mut inputs = Inputs::default();
@@ -111,9 +135,17 @@ pub async fn add(desk: &Desk, args: AddArgs) -> anyhow::Result<()> {
         (Some(sp_appid), Some(sub_mchid)) => Mode::Provider { sp_mchid: args.mchid.clone(), sp_appid, sub_mchid },
         _ => Mode::Direct { mchid: args.mchid.clone() },
     };
-    let mut settings =
-        WechatSettings { mode, serial_no: args.serial_no, base_url: None, backup_url: None, login_url: None };
+    let mut settings = WechatSettings {
+        mode,
+        serial_no: args.serial_no,
+        base_url: None,
+        backup_url: None,
+        login_url: None,
+        extras: Extras::default(),
+        goods_tag: None,
+    };
     args.hosts.write_into(&mut settings);
+    args.prepay.write_into(&mut settings);
     let secrets = WechatSecrets {
         private_key: inputs.secret("--private-key-file", &args.private_key_file)?,
         apiv3_key: inputs.secret("--apiv3-key-file", &args.apiv3_key_file)?,
@@ -147,6 +179,8 @@ pub struct SetArgs {
     drop_public_key: Vec<String>,
     #[command(flatten)]
     hosts: HostArgs,
+    #[command(flatten)]
+    prepay: PrepayArgs,
 }
 
 /// Public keys are pinned in addition, so that both sides may change at their own time.
@@ -158,6 +192,7 @@ pub async fn set(desk: &Desk, args: SetArgs) -> anyhow::Result<()> {
     let mut secrets = WechatSecrets::from_json(&parts.secrets).map_err(anyhow::Error::msg)?;
 
     args.hosts.write_into(&mut settings);
+    args.prepay.write_into(&mut settings);
     if let (Some(serial_no), Some(source)) = (args.serial_no, &args.private_key_file) {
         settings.serial_no = serial_no;
         secrets.private_key = inputs.secret("--private-key-file", source)?;

@@ -172,7 +172,8 @@ impl Gateway for AlipayGateway {
         if ask.notify_url.is_empty() || ask.notify_url.len() > NOTIFY_URL_MAX {
             return Err(format!("notify_url must have 1 to {NOTIFY_URL_MAX} characters"));
         }
-        let body = wire::create_body(ask, &self.settings.app_id, self.settings.open_id_field)?;
+        let AlipaySettings { app_id, open_id_field, extras, .. } = &self.settings;
+        let body = wire::create_body(ask, app_id, *open_id_field, *extras)?;
         Ok(Frozen { body, notify_url: ask.notify_url.clone() })
     }
 

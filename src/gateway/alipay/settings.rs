@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroize;
 
-use crate::domain::id::AppId;
+use crate::{domain::id::AppId, gateway::Extras};
 
 /// Whose application calls (`alipay.md` §10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -72,6 +72,8 @@ pub struct AlipaySettings {
     pub open_id_field: OpenIdField,
     #[serde(default)]
     pub preferred_id: PreferredId,
+    #[serde(default, skip_serializing_if = "Extras::is_off")]
+    pub extras: Extras,
 }
 
 /// Alipay's production gateway.
@@ -248,6 +250,18 @@ mod tests {
         assert!(AlipaySettings::from_json(r#"{"app_id":"1","appid":"2"}"#).is_err());
         assert!(AlipaySettings::from_json(r#"{"app_id":"1","seller_id":"1234"}"#).is_err());
         assert!(AlipaySettings::from_json(r#"{"app_id":"1","merchant_app_id":"2"}"#).is_err());
+        assert!(AlipaySettings::from_json(r#"{"app_id":"1","extras":{"goods_tag":"x"}}"#).is_err());
+    }
+
+    /// A row that uses none of them is read by a release that does not know them.
+    #[test]
+    fn what_is_off_is_not_in_the_row() {
+        let mut settings = AlipaySettings::from_json(r#"{"app_id":"2021000000000001"}"#).unwrap();
+        let text = |settings: &AlipaySettings| serde_json::to_string(settings).unwrap();
+        assert!(!text(&settings).contains("extras"));
+        settings.extras.goods_detail = true;
+        assert!(text(&settings).ends_with(r#","extras":{"goods_detail":true}}"#));
+        assert_eq!(AlipaySettings::from_json(&text(&settings)), Ok(settings));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod bills;
+mod extras;
 mod refunds;
 mod two_keys;
 
@@ -61,8 +62,10 @@ fn ask(app_id: &str) -> PrepayAsk {
         out_trade_no: testing::number(),
         amount: Fen::new(8888).unwrap(),
         good_name: "测试商品 A+B 100%".to_owned(),
+        good_no: None,
         app_id: AppId::parse(app_id).unwrap(),
         payer: Payer::new(PayerKind::AlipayUserId, "2088102146225135").unwrap(),
+        payer_ip: None,
         expire_at: Timestamp::from_secs(1_772_337_600),
         notify_url: "https://pay.example.com/notify/alipay/1".to_owned(),
     }

@@ -13,21 +13,19 @@ use self::{
     client::{Answer, CallError, Client},
     refusal::{Refusal, not_sent},
     trade::Payee,
-    wire::{AmountBody, CloseBody, PayerBody, PrepayAnswer, PrepayBody, Transaction},
+    wire::{CloseBody, PrepayAnswer, Transaction},
 };
 use super::{
-    BillDate, BillError, BillFile, BillRows, CloseAnswer, Examined, ExchangeError, Gateway, GatewayError, Notice,
-    NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, TradeState, Verified,
+    BillDate, BillError, BillFile, BillRows, CloseAnswer, Examined, ExchangeError, Extras, Gateway, GatewayError,
+    Notice, NoticeError, PrepayAsk, RawNotice, RefundAsk, RefundFound, RefundSeen, TradeState, Verified,
     bill::download::{self, Limits as BillLimits},
-    http::check_base_url,
 };
 use crate::{
     domain::{
         attempt::{Frozen, Ticket},
         id::{AppId, OrderId, OutRefundNo, OutTradeNo},
-        money::Fen,
         outcome::PayParams,
-        payer::{LoginCode, Payer, PayerKind},
+        payer::{LoginCode, Payer},
         time::Timestamp,
         wallet::Wallet,
     },
@@ -44,6 +42,7 @@ mod keys;
 pub mod link;
 mod login;
 mod notify;
+mod prepay;
 mod refund;
 mod refusal;
 mod settings;
@@ -59,9 +58,7 @@ pub use settings::{Mode, WechatApp, WechatSecrets, WechatSettings};
 
 const WALLET: Wallet = Wallet::WechatPay;
 
-/// `description` is string(127), `notify_url` string(255), `prepay_id` string(64) (`wechat-pay.md` §4).
-const DESCRIPTION_MAX: usize = 127;
-const NOTIFY_URL_MAX: usize = 255;
+/// `prepay_id` is string(64) (`wechat-pay.md` §4.2).
 const PREPAY_ID_MAX: usize = 64;
 
 /// One channel account at WeChat Pay.
@@ -69,6 +66,8 @@ pub struct WechatGateway {
     client: Client,
     payee: Payee,
     apps: Vec<WechatApp>,
+    extras: Extras,
+    goods_tag: Option<String>,
     apiv3_keys: Vec<AesKey>,
     /// As they stand in the store.
     public_keys: WechatPublicKeys,
@@ -102,7 +101,15 @@ impl WechatGateway {
             clock: system_clock(),
         };
         let payee = Payee { mode: settings.mode.clone(), apps: apps.iter().map(|app| app.app_id.clone()).collect() };
-        Ok(Self { client, payee, apps, apiv3_keys: secrets.apiv3_keys()?, public_keys })
+        Ok(Self {
+            client,
+            payee,
+            apps,
+            extras: settings.extras,
+            goods_tag: settings.goods_tag.clone(),
+            apiv3_keys: secrets.apiv3_keys()?,
+            public_keys,
+        })
     }
 
     /// With another clock than the machine's.
@@ -163,66 +170,7 @@ impl Gateway for WechatGateway {
     }
 
     fn freeze(&self, ask: &PrepayAsk) -> Result<Frozen, String> {
-        if self.app(&ask.app_id).is_none() {
-            return Err(format!("mini-program {} does not pay through this account", ask.app_id));
-        }
-        if ask.payer.kind != PayerKind::WechatOpenid {
-            return Err("the payer is no openid of WeChat".into());
-        }
-        if ask.amount > Fen::WECHAT_MAX {
-            return Err(format!("WeChat Pay takes at most {}", Fen::WECHAT_MAX));
-        }
-        let description = ask.good_name.as_str();
-        let length = description.chars().count();
-        if description.trim().is_empty() || length > DESCRIPTION_MAX {
-            return Err(format!("a description has 1 to {DESCRIPTION_MAX} characters, this one {length}"));
-        }
-        // Characters of four bytes are refused by WeChat (§0, encoding).
-        if description.chars().any(|c| c.len_utf8() > 3 || c.is_control()) {
-            return Err("a description holds neither characters of four bytes (emoji) nor control characters".into());
-        }
-        check_base_url(&ask.notify_url).map_err(|error| format!("notify_url: {error}"))?;
-        if ask.notify_url.chars().count() > NOTIFY_URL_MAX {
-            return Err(format!("notify_url has more than {NOTIFY_URL_MAX} characters"));
-        }
-        let openid = ask.payer.expose_id();
-        let app_id = ask.app_id.as_str();
-        let out_trade_no = ask.out_trade_no.to_string();
-        let time_expire = ask.expire_at.rfc3339();
-        let mut body = PrepayBody {
-            appid: None,
-            mchid: None,
-            sp_appid: None,
-            sp_mchid: None,
-            sub_appid: None,
-            sub_mchid: None,
-            description,
-            out_trade_no: &out_trade_no,
-            time_expire: &time_expire,
-            notify_url: &ask.notify_url,
-            amount: AmountBody { total: ask.amount.get(), currency: "CNY" },
-            payer: PayerBody::default(),
-        };
-        match &self.payee.mode {
-            Mode::Direct { mchid } => {
-                body.appid = Some(app_id);
-                body.mchid = Some(mchid);
-                body.payer.openid = Some(openid);
-            }
-            Mode::Provider { sp_mchid, sp_appid, sub_mchid } => {
-                body.sp_appid = Some(sp_appid.as_str());
-                body.sp_mchid = Some(sp_mchid);
-                body.sub_mchid = Some(sub_mchid);
-                // An openid belongs to one appid: which field names it follows from where the phone logged in.
-                if *sp_appid == ask.app_id {
-                    body.payer.sp_openid = Some(openid);
-                } else {
-                    body.sub_appid = Some(app_id);
-                    body.payer.sub_openid = Some(openid);
-                }
-            }
-        }
-        Ok(Frozen { body: json(&body), notify_url: ask.notify_url.clone() })
+        prepay::freeze(self, ask)
     }
 
     async fn prepay(&self, _number: &OutTradeNo, frozen: &Frozen) -> Result<Ticket, GatewayError> {

@@ -3,7 +3,7 @@
 //! Both spellings of a code occur (`ORDER_PAID`, `ORDERPAID`), so they are compared without `_`. A code that no table lists is
 //! never taken as a definite refusal: the query decides.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::wire::ErrorBody;
 use crate::{
@@ -34,7 +34,7 @@ impl Refusal {
     }
 
     /// Tells operators WeChat's words once, without anything that could name a person: `detail.value` is left out, and long runs
-    /// of letters and digits are masked.
+    /// of letters and digits are masked, and addresses.
     pub fn log(status: u16, body: &[u8], request_id: &str) {
         let refusal = Self::read(status, body);
         let read: Option<ErrorBody> = serde_json::from_slice(body).ok();
@@ -240,6 +240,7 @@ fn masked(text: &str) -> String {
 }
 
 fn masked_to(text: &str, max: usize) -> String {
+    let text = &without_addresses(text);
     let mut out = String::new();
     let mut run = String::new();
     let flush = |run: &mut String, out: &mut String| {
@@ -261,6 +262,24 @@ fn masked_to(text: &str, max: usize) -> String {
     } else {
         flush(&mut run, &mut out);
     }
+    out
+}
+
+/// A refusal may quote `payer_client_ip`.
+fn without_addresses(text: &str) -> String {
+    let of_address = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(of_address) {
+        let (before, found) = rest.split_at(at);
+        let (word, after) = found.split_at(found.find(|c: char| !of_address(c)).unwrap_or(found.len()));
+        out.push_str(before);
+        // A full stop or a colon beside it is the sentence's.
+        let is_address = [word, word.trim_matches(['.', ':'])].iter().any(|word| word.parse::<IpAddr>().is_ok());
+        out.push_str(if is_address { "***" } else { word });
+        rest = after;
+    }
+    out.push_str(rest);
     out
 }
 

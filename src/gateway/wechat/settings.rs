@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::id::AppId,
-    gateway::http::check_base_url,
+    gateway::{Extras, http::check_base_url},
     keys::{RsaSigner, aead::AesKey},
 };
 
@@ -35,6 +35,11 @@ pub struct WechatSettings {
     /// the real hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Extras::is_off")]
+    pub extras: Extras,
+    /// Names the promotions that may apply: `goods_tag`, string(32) (`wechat-pay.md` §4.1). Alipay has no such field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goods_tag: Option<String>,
 }
 
 /// Whose contract it is.
@@ -93,6 +98,9 @@ impl WechatSettings {
                     .into(),
             );
         }
+        if self.goods_tag.as_deref().is_some_and(|tag| !is_goods_tag(tag)) {
+            return Err("goods_tag must be 1 to 32 characters, without emoji and control characters".into());
+        }
         let official = self.base_url.is_none();
         let main = check_base_url(self.base_url.as_deref().unwrap_or(MAIN_HOST))?;
         let backup = match self.backup_url.as_deref() {
@@ -107,6 +115,10 @@ impl WechatSettings {
         };
         Ok(Hosts { main, backup, login })
     }
+}
+
+fn is_goods_tag(tag: &str) -> bool {
+    (1..=32).contains(&tag.chars().count()) && tag.chars().all(|c| c.len_utf8() <= 3 && !c.is_control())
 }
 
 /// Sealed with the back's master key, as JSON.
@@ -227,12 +239,29 @@ mod tests {
         assert_eq!(settings(r#","backup_url":"""#).unwrap().backup, None);
     }
 
+    /// A row that uses none of them is read by a release that does not know them.
+    #[test]
+    fn what_is_off_is_not_in_the_row() {
+        let text = r#"{"mode":{"direct":{"mchid":"1900000109"}},"serial_no":"5F1C"}"#;
+        let mut settings = WechatSettings::from_json(text).unwrap();
+        assert_eq!(settings.to_json(), text);
+        settings.extras.payer_ip = true;
+        settings.goods_tag = Some("SPRING".into());
+        let more = r#","extras":{"payer_ip":true},"goods_tag":"SPRING"}"#;
+        assert_eq!(settings.to_json(), format!("{}{more}", text.strip_suffix('}').unwrap()));
+        assert_eq!(WechatSettings::from_json(&settings.to_json()), Ok(settings));
+    }
+
     #[test]
     fn mistakes_are_told_apart() {
         for (more, says) in [
             (r#","base_url":"http://api.mch.weixin.qq.com""#, "must be https"),
             (r#","surprise":1"#, "unknown field"),
             (r#","serial_no2":"x""#, "unknown field"),
+            (r#","extras":{"surprise":true}"#, "unknown field"),
+            (r#","goods_tag":"""#, "goods_tag must be"),
+            (r#","goods_tag":"SPRING😀""#, "goods_tag must be"),
+            (r#","goods_tag":"123456789012345678901234567890123""#, "goods_tag must be"),
         ] {
             let error = settings(more).unwrap_err();
             assert!(error.contains(says), "{error}");

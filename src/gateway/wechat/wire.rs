@@ -1,6 +1,8 @@
 //! The JSON of WeChat Pay v3, field for field (`wechat-pay.md` §4.1, §6.1, §7.1, §3.4). Unknown keys of answers are ignored:
 //! new ones appear.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// A prepay's body. Its keys stand in this order, so that the same ask gives the same bytes.
@@ -24,6 +26,39 @@ pub(super) struct PrepayBody<'a> {
     pub notify_url: &'a str,
     pub amount: AmountBody,
     pub payer: PayerBody<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goods_tag: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_pay: Option<&'static [&'static str]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<DetailBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scene_info: Option<SceneBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle_info: Option<SettleBody>,
+}
+
+#[derive(Serialize)]
+pub(super) struct DetailBody<'a> {
+    pub goods_detail: [GoodsBody<'a>; 1],
+}
+
+#[derive(Serialize)]
+pub(super) struct GoodsBody<'a> {
+    pub merchant_goods_id: &'a str,
+    pub goods_name: &'a str,
+    pub quantity: u32,
+    pub unit_price: i64,
+}
+
+#[derive(Serialize)]
+pub(super) struct SceneBody {
+    pub payer_client_ip: IpAddr,
+}
+
+#[derive(Serialize)]
+pub(super) struct SettleBody {
+    pub profit_sharing: bool,
 }
 
 #[derive(Serialize)]

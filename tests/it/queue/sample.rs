@@ -19,5 +19,6 @@ pub fn command() -> Envelope {
         generation: 0,
         identity: Identity::IdentifyId(IdentifyId("oUpF8uMuAJO_M2pxb1Q9zNjWeS6o".to_owned())),
         not_after: Timestamp::from_secs(4_000_000_000),
+        payer_ip: None,
     })
 }

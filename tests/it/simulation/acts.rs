@@ -65,7 +65,7 @@ impl History<'_> {
         // An old link at times.
         let generation = u16::from(self.dice.percent(3));
         let merchant = self.deployment.merchant;
-        let command = PrepayCommand { id, order, merchant, wallet, generation, identity, not_after };
+        let command = PrepayCommand { id, order, merchant, wallet, generation, identity, not_after, payer_ip: None };
         let published = self.broker.publish(&Envelope::prepay(command.clone()), Duration::from_secs(1)).await;
         self.say(|| {
             format!("payer {payer} taps for {order} at {wallet} with {:?}: {id} {published:?}", command.identity)

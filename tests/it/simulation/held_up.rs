@@ -132,6 +132,7 @@ fn command(deployment: &Deployment, order: OrderId) -> PrepayCommand {
         generation: 0,
         identity: Identity::IdentifyId(IdentifyId(payer_id(Wallet::WechatPay, 1))),
         not_after: BEGINS.plus(Duration::from_secs(8)),
+        payer_ip: None,
     }
 }
 

@@ -185,4 +185,7 @@ fn words_for_the_log_name_nobody() {
     assert_eq!(masked("appid和mchid不匹配"), "appid和mchid不匹配");
     assert_eq!(masked(&"长".repeat(500)).chars().count(), 200);
     assert!(masked(&format!("{}oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", "长".repeat(195))).ends_with("长***"));
+    assert_eq!(masked("payer_client_ip:1.1.1.1. 无效"), "payer_client_ip*** 无效");
+    assert_eq!(masked("2400:3200::1，::ffff:1.1.1.1"), "***，***");
+    assert_eq!(masked("at 12:30, 1.5 of 3.20: added"), "at 12:30, 1.5 of 3.20: added");
 }

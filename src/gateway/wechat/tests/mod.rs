@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::{
-    domain::id::AttemptNo,
+    domain::{id::AttemptNo, money::Fen, payer::PayerKind},
     gateway::http::HttpSettings,
     keys::test_vectors::{read, wechat_json},
 };
@@ -18,6 +18,7 @@ use crate::{
 mod around;
 mod bills;
 mod calls;
+mod extras;
 mod refunds;
 
 const MCHID: &str = "1900000109";
@@ -53,14 +54,23 @@ fn pinned() -> WechatPublicKeys {
     keys
 }
 
-fn gateway_of(mode: Mode, base_url: &str, backup_url: &str, keys: WechatPublicKeys) -> WechatGateway {
-    let settings = WechatSettings {
+fn settings_of(mode: Mode, base_url: &str, backup_url: &str) -> WechatSettings {
+    WechatSettings {
         mode,
         serial_no: "5f1c72e2a8931b72a2e13af8dee92471eb397115".into(),
         base_url: Some(base_url.into()),
         backup_url: Some(backup_url.into()),
         login_url: None,
-    };
+        extras: Extras::default(),
+        goods_tag: None,
+    }
+}
+
+fn gateway_of(mode: Mode, base_url: &str, backup_url: &str, keys: WechatPublicKeys) -> WechatGateway {
+    gateway_with(&settings_of(mode, base_url, backup_url), keys)
+}
+
+fn gateway_with(settings: &WechatSettings, keys: WechatPublicKeys) -> WechatGateway {
     let secrets = WechatSecrets {
         private_key: SecretString::from(read("wechat/java/merchant_private_key.pem")),
         apiv3_key: SecretString::from(APIV3_KEY),
@@ -71,7 +81,7 @@ fn gateway_of(mode: Mode, base_url: &str, backup_url: &str, keys: WechatPublicKe
         WechatApp { app_id: app("wx8888888888888888"), app_secret: None },
     ];
     let http = crate::gateway::http::client(&HttpSettings::default()).unwrap();
-    WechatGateway::new(&settings, &secrets, keys, apps, http).unwrap().with_clock(Arc::new(|| NOW))
+    WechatGateway::new(settings, &secrets, keys, apps, http).unwrap().with_clock(Arc::new(|| NOW))
 }
 
 fn gateway(base_url: &str) -> WechatGateway {
@@ -83,8 +93,10 @@ fn ask() -> PrepayAsk {
         out_trade_no: number(),
         amount: Fen::new(100).unwrap(),
         good_name: "咖啡（大杯）& \"甜\"".into(),
+        good_no: None,
         app_id: app(APP),
         payer: Payer::new(PayerKind::WechatOpenid, OPENID).unwrap(),
+        payer_ip: None,
         expire_at: Timestamp::from_secs(NOW_S + 1800),
         notify_url: "https://pay.example.com/notify/wechat/1".into(),
     }
