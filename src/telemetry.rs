@@ -1,4 +1,4 @@
-//! Logs and metrics. No secret, openid, code or signature in either: types that hold one print `***`.
+//! Logs and metrics. No secret, openid, payer's address, code or signature in either: types that hold one print `***`.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 

@@ -6,6 +6,7 @@ mod broker;
 pub mod deployment;
 mod enrolment;
 mod events;
+mod extras;
 mod help;
 mod levers;
 mod migrating;

@@ -12,6 +12,7 @@ mod closes;
 mod disputes;
 mod events;
 mod expiry;
+mod extras;
 mod forger;
 mod forgeries;
 pub mod harness;
@@ -158,6 +159,11 @@ on_every_place! {
         a_failing_endpoint_is_paused_and_resumes,
         a_restart_in_the_middle_of_a_delivery_tells_again_under_the_same_id,
         after_its_last_try_an_event_is_parked_and_can_be_sent_again,
+        ;
+    extras:
+        an_account_adds_what_it_is_set_to_and_is_paid,
+        no_payer_chooses_the_address_that_a_wallet_is_told,
+        a_number_keeps_what_its_first_send_added,
         ;
     notices:
         a_notice_pays_and_its_repeats_change_nothing,
