@@ -179,6 +179,33 @@ fn on_threads(work: impl Fn(u64) -> Reached + Sync) -> Reached {
     all
 }
 
+/// What a whole run comes to at least, and somewhat less than it does: dice that roll something no more must not look like a
+/// success. A run of another length may come to anything.
+struct Far {
+    pairs: usize,
+    crash_points: usize,
+    /// Waits at which each kind of step was dropped.
+    waits: usize,
+    happened: &'static [&'static str],
+}
+
+impl Far {
+    fn assert(&self, reached: &Reached) {
+        if env::var_os("PREPAY_SIM_HISTORIES").is_some() {
+            return;
+        }
+        let (pairs, points) = (reached.pairs.len(), reached.crash_points.len());
+        assert!(pairs >= self.pairs && points >= self.crash_points, "{pairs} pairs, {points} crash points");
+        for kind in Kind::MORTAL {
+            let waits = reached.crash_points.iter().filter(|(of, _)| *of == kind).count();
+            assert!(waits >= self.waits, "{kind:?} was dropped at {waits} waits");
+        }
+        for what in self.happened {
+            assert!(reached.tally.contains_key(what), "there were no {what}");
+        }
+    }
+}
+
 fn assert_kept(reached: &Reached) {
     let failed: Vec<&str> = reached.failed.iter().take(5).map(String::as_str).collect();
     assert!(failed.is_empty(), "{} histories broke a promise:\n{}", reached.failed.len(), failed.join("\n"));
@@ -205,6 +232,27 @@ fn no_history_loses_money_or_lets_it_be_paid_twice() {
     });
     reached.print("histories", began);
     assert_kept(&reached);
+    let happened = &[
+        "deliveries heard and not taken",
+        "disputed payments that a person let go",
+        "late copies of refunds that were made before",
+        "late payments given back",
+        "late payments kept",
+        "late payments left to a person",
+        "refunds made by a late copy",
+        "refunds without balance",
+        "restarts beside the queue",
+        "restarts without the queue",
+        "second payments given back",
+        "second payments kept",
+        "second payments left to a person",
+        "sends of refunds doubled",
+        "sends of refunds whose answers are lost",
+        "store failures after the work",
+        "store failures before the work",
+        "times that a bill named a payment first",
+    ];
+    Far { pairs: 30, crash_points: 120, waits: 4, happened }.assert(&reached);
 }
 
 #[test]
@@ -233,6 +281,9 @@ fn every_step_may_be_dropped_at_every_wait() {
     });
     reached.print("histories with one step dropped", began);
     assert_kept(&reached);
+    let happened =
+        &["late payments", "late payments given back", "second payments given back", "refunds made by a late copy"];
+    Far { pairs: 20, crash_points: 85, waits: 1, happened }.assert(&reached);
 }
 
 /// One history, as `PREPAY_SIM_SEED` and `PREPAY_SIM_CRASH` name it, printed; without them, that the same seed twice is the same
