@@ -94,14 +94,6 @@ impl Clock {
         }
     }
 
-    /// How far the database's time is from this machine's, in milliseconds.
-    pub fn offset_ms(&self) -> i64 {
-        match &*self.source {
-            Source::Running { offset_ms, .. } => offset_ms.load(Ordering::Relaxed),
-            Source::Manual { .. } => 0,
-        }
-    }
-
     /// Moves a manual clock on; a running one moves by itself.
     pub fn advance(&self, span: Duration) {
         if let Source::Manual { now_ms } = &*self.source {
@@ -110,7 +102,8 @@ impl Clock {
     }
 }
 
-fn machine_now() -> Timestamp {
+/// This machine's own time, which nothing is decided by.
+pub fn machine_now() -> Timestamp {
     let ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     Timestamp::from_ms(i64::try_from(ms).unwrap_or(i64::MAX))
 }
