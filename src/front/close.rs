@@ -32,7 +32,7 @@ pub async fn close(
     if order.is_closing() {
         front.store.pull_query_forward(order.id, front.clock.now(), ASK_GAP).await?;
     }
-    let order = apply(front, order, || OrderEvent::CloseRequested).await?;
+    let order = apply(front, order, |_| Some(OrderEvent::CloseRequested)).await?;
     let order = settled(front, order).await;
     let closed = matches!(order.state, OrderState::Closed { .. });
     let mut data = json!({

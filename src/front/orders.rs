@@ -98,8 +98,12 @@ pub async fn fresh_links(
     let asked: FreshLinks = if call.body.is_empty() { FreshLinks::default() } else { read_json(&call.body)? };
     let keyring = front.keyring.load_full();
     let mut order = find(front, &call.merchant, order_no).await?;
-    if asked.revoke_old || !keyring.pay_info.has(&order.link_key) {
-        order = revoke(front, order, &keyring).await?;
+    let revoked = || OrderEvent::LinksRevoked { key: keyring.pay_info.current().clone() };
+    if asked.revoke_old {
+        order = apply(front, order, |_| Some(revoked())).await?;
+    } else {
+        // Of two who ask at once, the one makes them anew and the other has them.
+        order = apply(front, order, |order| (!keyring.pay_info.has(&order.link_key)).then(revoked)).await?;
     }
     Ok(said(trace_id, json!({ "links": live_links(front, &order, &call.merchant, &keyring)? })))
 }
@@ -154,16 +158,17 @@ pub(super) async fn find(front: &Front, merchant: &MerchantEntry, order_no: &str
     order.ok_or(ApiError::NoSuchOrder(order_no))
 }
 
-async fn revoke(front: &Front, order: Order, keyring: &Keyring) -> Result<Order, ApiError> {
-    apply(front, order, || OrderEvent::LinksRevoked { key: keyring.pay_info.current().clone() }).await
-}
-
-/// A merchant's wish about an order, decided again whenever somebody else was first.
-pub(super) async fn apply(front: &Front, mut order: Order, wish: impl Fn() -> OrderEvent) -> Result<Order, ApiError> {
+/// A merchant's wish about an order, decided again whenever somebody else was first. `None`: there is nothing to wish for.
+pub(super) async fn apply(
+    front: &Front,
+    mut order: Order,
+    wish: impl Fn(&Order) -> Option<OrderEvent>,
+) -> Result<Order, ApiError> {
     const ROUNDS: usize = 10;
     for _ in 0..ROUNDS {
         let now = front.clock.now();
-        match order.apply(wish(), now).map_err(|error| ApiError::Invalid(error.to_string()))? {
+        let Some(event) = wish(&order) else { return Ok(order) };
+        match order.apply(event, now).map_err(|error| ApiError::Invalid(error.to_string()))? {
             Step::AlreadyThere => return Ok(order),
             Step::Moved(moved) => {
                 if let Committed::Done = front.store.commit(Commit { moved: &moved, outcome: None, at: now }).await? {
