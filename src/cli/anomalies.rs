@@ -9,6 +9,7 @@ use crate::{
     domain::{
         id::{AttemptNo, CustomerNo, OrderId, OrderNo, OutTradeNo},
         order::{AnomalyKind, Handled, OrderEvent, Step},
+        refund::RefundState,
     },
     store::{Commit, Committed, StoreError},
 };
@@ -63,8 +64,17 @@ pub async fn settle(desk: &Desk, args: &SettleArgs) -> anyhow::Result<()> {
         let rows = desk.store.anomalies(order.id).await?;
         let row = rows.into_iter().find(|row| (row.attempt, row.kind) == (*attempt, *anomaly));
         let row = row.with_context(|| format!("{number} has no anomaly {}", anomaly.as_str()))?;
-        if row.handled != Handled::Person {
+        let end = if *stays { Handled::Kept } else { Handled::LetGo };
+        if !matches!(row.handled, Handled::Person | Handled::Kept | Handled::LetGo) {
             bail!("{} of {number} is {}: it waits for nobody", anomaly.as_str(), row.handled.as_str());
+        }
+        if row.handled == end {
+            return Ok(print::line(format_args!("{} of {number} is {} already", anomaly.as_str(), end.as_str()))?);
+        }
+        let refunds = desk.store.refunds_of(order.id).await?;
+        let open = refunds.iter().find(|refund| refund.attempt == *attempt && is_open(&refund.state));
+        if let Some(refund) = open {
+            bail!("refund {} of {number} is {}: settle it first", refund.refund_no, refund.state.name());
         }
         let now = desk.clock.now();
         let event = OrderEvent::AnomalySettled { attempt: *attempt, kind: *anomaly, stays: *stays, note: note.clone() };
@@ -77,6 +87,11 @@ pub async fn settle(desk: &Desk, args: &SettleArgs) -> anyhow::Result<()> {
         }
     }
     bail!("order {order_no} changes all the time; try again")
+}
+
+/// Its money may still go back, or come back from where it did not arrive.
+const fn is_open(state: &RefundState) -> bool {
+    !matches!(state, RefundState::Succeeded { .. } | RefundState::Failed { .. })
 }
 
 pub async fn list(desk: &Desk, args: &AnomaliesArgs) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use crate::{
         attempt::AttemptState,
         id::{AttemptNo, CustomerNo, OrderNo, RefundNo},
         money::Fen,
-        order::Handled,
+        order::{AnomalyKind, Handled},
         refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
     },
     keys::mac::sha256,
@@ -214,6 +214,12 @@ async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
     let anomalies = desk.store.anomalies(order.id).await?;
     if anomalies.iter().any(|row| row.attempt == *no && row.handled == Handled::Due) {
         bail!("the merchant's policy decides about {number} in a moment: look at `prepay order show` then");
+    }
+    if anomalies
+        .iter()
+        .any(|row| row.attempt == *no && row.kind != AnomalyKind::Disputed && row.handled == Handled::LetGo)
+    {
+        bail!("{number} was settled as gone back at the wallet: `prepay order settle --stays` first, if it did not");
     }
     let refunds = desk.store.refunds_of(order.id).await?;
     let left = Refund::left_of(order.amount, *no, &refunds);

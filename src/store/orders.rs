@@ -4,7 +4,7 @@ use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,
     QuerySelect, QueryTrait, Select, Statement, UpdateMany,
-    sea_query::{Expr, ExprTrait, UpdateStatement},
+    sea_query::{Condition, Expr, ExprTrait, UpdateStatement},
 };
 
 use super::{
@@ -114,14 +114,16 @@ impl Store {
                 .into_query();
             guard = guard.filter(Expr::exists(settled).not());
         }
-        let guard = guard.into_query();
+        let mut guards = vec![self.build(&guard.into_query())];
         let mut then = self.attempt_writes(moved);
         then.push((self.build(&order_events::Entity::insert(history(moved, outcome, at)).into_query()), Rows::One));
         if let Some(decision) = &moved.decision {
-            then.push((self.build(&decided(moved.order.id, decision)), Rows::Any));
+            let decided = self.build(&decided(moved.order.id, decision));
+            // Nothing but its row ends with it: what a refund made of that meanwhile is not written over.
+            if decision.is_settlement { guards.push(decided) } else { then.push((decided, Rows::Any)) }
         }
-        let again = moved.anomalies.iter().filter(|anomaly| anomaly.kind == AnomalyKind::Disputed);
-        then.extend(again.map(|anomaly| (self.build(&disputed_again(moved.order.id, anomaly, at)), Rows::Any)));
+        let again = moved.anomalies.iter();
+        then.extend(again.map(|anomaly| (self.build(&noted_again(moved.order.id, anomaly, at)), Rows::Any)));
         if !moved.anomalies.is_empty() {
             let rows = moved.anomalies.iter().map(|anomaly| anomalies::ActiveModel {
                 id: NotSet,
@@ -150,7 +152,7 @@ impl Store {
         if let Some(event) = &event {
             then.extend(self.event_writes(&moved.order, event, at)?);
         }
-        let done = self.run_if(self.build(&guard), then).await?;
+        let done = self.run_if_all(guards, then).await?.is_none();
         if done && event.is_some() {
             self.wake_senders();
         }
@@ -232,28 +234,33 @@ fn attempt_update(moved: &Moved, attempt: &Attempt, write: Write) -> UpdateState
         .into_query()
 }
 
-/// A person's decision about an anomaly that waits for one; what became of it meanwhile stays.
+/// A person's decision about an anomaly: one that waits for a person, or that stays or went as somebody decided before.
 fn decided(order: OrderId, decision: &Decision) -> UpdateStatement {
+    let open = [Handled::Person, Handled::Kept, Handled::LetGo].map(Handled::as_str);
     let handled = anomalies::ActiveModel { handled: Set(decision.handled.as_str().to_owned()), ..Default::default() };
     anomalies_of(order, decision.attempt, decision.kind)
         .set(handled)
-        .filter(anomalies::Column::Handled.eq(Handled::Person.as_str()))
+        .filter(anomalies::Column::Handled.is_in(open))
         .into_query()
 }
 
-/// One anomaly of a kind per attempt: one that a person decided gives its place to the next. What it said stands in the
-/// history, beside the decision.
-fn disputed_again(order: OrderId, anomaly: &Anomaly, at: Timestamp) -> UpdateStatement {
+/// One anomaly of a kind per attempt: one that was decided gives its place to the next. What it said stands in the history, beside a
+/// person's decision. A dispute's detail does not name its trade, so each that is news is one more; of the others, another detail is.
+fn noted_again(order: OrderId, anomaly: &Anomaly, at: Timestamp) -> UpdateStatement {
+    use anomalies::Column;
     let anew = anomalies::ActiveModel {
         detail: Set(anomaly.detail.clone()),
         at: Set(at.ms()),
         handled: Set(Handled::at_first(anomaly.kind).as_str().to_owned()),
         ..Default::default()
     };
-    anomalies_of(order, anomaly.attempt, AnomalyKind::Disputed)
-        .set(anew)
-        .filter(anomalies::Column::Handled.ne(Handled::Person.as_str()))
-        .into_query()
+    let is_news = if anomaly.kind == AnomalyKind::Disputed {
+        Condition::all().add(Column::Handled.ne(Handled::Person.as_str()))
+    } else {
+        let decided = [Handled::Kept, Handled::LetGo].map(Handled::as_str);
+        Condition::all().add(Column::Handled.is_in(decided)).add(Column::Detail.ne(anomaly.detail.clone()))
+    };
+    anomalies_of(order, anomaly.attempt, anomaly.kind).set(anew).filter(is_news).into_query()
 }
 
 fn anomalies_of(order: OrderId, attempt: AttemptNo, kind: AnomalyKind) -> UpdateMany<anomalies::Entity> {

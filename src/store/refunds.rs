@@ -251,7 +251,8 @@ impl Store {
     }
 
     /// A refund that failed leaves its part of unexpected money where it is: a person's, when the anomaly was noted as refunded
-    /// on the strength of it. One by policy takes it there before it was noted, too; after one by the merchant the policy goes on.
+    /// on the strength of it. One by policy or by hand takes it there before it was noted, too, and when a person settled it meanwhile
+    /// as gone back; after one by the merchant the policy goes on.
     fn failed_to_give_back(&self, moved: &RefundMoved) -> Option<Statement> {
         let refund = &moved.refund;
         let fails = matches!(refund.state, RefundState::Failed { .. }) && moved.from_state != refund.state.name();
@@ -259,7 +260,7 @@ impl Store {
             return None;
         }
         let relied_on: &[Handled] = match refund.initiator {
-            Initiator::System => &[Handled::Due, Handled::Refunded],
+            Initiator::System => &[Handled::Due, Handled::Refunded, Handled::LetGo],
             Initiator::Merchant => &[Handled::Refunded],
         };
         let to_person =

@@ -201,7 +201,13 @@ impl Order {
                 };
                 let detail = AnomalyKind::of_payment(&payment.trade_no);
                 next.pay(attempt, payment, detail, now, &mut changed, &mut anomalies);
-                decision = Some(Decision { attempt, kind: AnomalyKind::Disputed, handled: Handled::Kept, note });
+                decision = Some(Decision {
+                    attempt,
+                    kind: AnomalyKind::Disputed,
+                    handled: Handled::Kept,
+                    is_settlement: false,
+                    note,
+                });
             }
             OrderEvent::DisputeLetGo { attempt, note } => {
                 let Some(row) = next.attempt_mut(attempt) else { return refuse("no such attempt") };
@@ -215,7 +221,13 @@ impl Order {
                 row.settle(let_go);
                 changed.push((attempt, Write::Reschedule));
                 next.close_if_wanted(now);
-                decision = Some(Decision { attempt, kind: AnomalyKind::Disputed, handled: Handled::LetGo, note });
+                decision = Some(Decision {
+                    attempt,
+                    kind: AnomalyKind::Disputed,
+                    handled: Handled::LetGo,
+                    is_settlement: false,
+                    note,
+                });
             }
             OrderEvent::AnomalySettled { attempt, kind, stays, note } => {
                 let Some(row) = self.attempt(attempt) else { return refuse("no such attempt") };
@@ -223,7 +235,7 @@ impl Order {
                     return refuse("its dispute is to be decided");
                 }
                 let handled = if stays { Handled::Kept } else { Handled::LetGo };
-                decision = Some(Decision { attempt, kind, handled, note });
+                decision = Some(Decision { attempt, kind, handled, is_settlement: true, note });
             }
             OrderEvent::LinksRevoked { key } => {
                 let Some(generation) = self.link_generation.checked_add(1) else {

@@ -131,7 +131,8 @@ pub enum OrderEvent {
     DisputeTaken { attempt: AttemptNo, note: String },
     /// A person decided that a disputed payment is not the order's, and what became of it: the order goes on without it.
     DisputeLetGo { attempt: AttemptNo, note: String },
-    /// A person ended what waited for one beside a payment: the money stays, or it went back at the wallet. Nothing else changes.
+    /// A person ended what waited for one beside a payment, or says otherwise than somebody before: the money stays, or it went back
+    /// at the wallet. Nothing else changes.
     AnomalySettled { attempt: AttemptNo, kind: AnomalyKind, stays: bool, note: String },
     /// Every link given out so far stops working.
     LinksRevoked { key: KeyId },
@@ -264,8 +265,10 @@ impl Handled {
 pub struct Decision {
     pub attempt: AttemptNo,
     pub kind: AnomalyKind,
-    /// What became of it, if it waited for a person.
+    /// What became of it.
     pub handled: Handled,
+    /// Nothing but the anomaly ends with it, so it is not to be written when that was ended in another way meanwhile.
+    pub is_settlement: bool,
     /// Who decided and why, for the order's history.
     pub note: String,
 }

@@ -363,8 +363,13 @@ fn a_payment_that_is_taken_is_the_wallets_with_its_time() {
     let Step::Moved(moved) = before.apply(taken(ONE), later).unwrap() else { panic!("it is taken") };
     let payment = Payment { trade_no: TradeNo::parse("42").unwrap(), payer_amount: None, paid_at: NOW };
     assert_eq!(moved.order.attempt(ONE).unwrap().state, AttemptState::Paid { payment });
-    let decision =
-        Decision { attempt: ONE, kind: AnomalyKind::Disputed, handled: Handled::Kept, note: "王: it is ours".into() };
+    let decision = Decision {
+        attempt: ONE,
+        kind: AnomalyKind::Disputed,
+        handled: Handled::Kept,
+        is_settlement: false,
+        note: "王: it is ours".into(),
+    };
     assert_eq!((moved.decision, moved.anomalies), (Some(decision), vec![]));
 }
 
@@ -378,7 +383,7 @@ fn what_waits_beside_a_payment_is_settled_with_a_note() {
         Err(refused) => Err(refused.to_string()),
     };
     let note = "王: it stays";
-    let kept = |kind| Decision { attempt: ONE, kind, handled: Handled::Kept, note: note.into() };
+    let kept = |kind| Decision { attempt: ONE, kind, handled: Handled::Kept, is_settlement: true, note: note.into() };
     for kind in [AnomalyKind::SecondTicket, AnomalyKind::ClosedNumberPaid] {
         assert_eq!(told(settled(ONE, kind)), Ok((true, kept(kind))));
     }

@@ -8,11 +8,12 @@ mod on_sqlite {
             attempt::{Dispute, Frozen, Mismatch, Retirement},
             id::{MerchantId, OrderId, RefundNo, TradeNo},
             money::Fen,
-            order::{Handled, Order, OrderEvent},
+            order::{AnomalyKind, Handled, Order, OrderEvent},
             refund::{Initiator, Refund, RefundEvent, RefundStep, RefundWish},
         },
         store::{RefundCommit, RefundCommitted, RefundInserted, Store},
     };
+    use sea_orm::{ConnectionTrait, Database};
 
     use crate::{
         cli::deployment::Deployment,
@@ -35,6 +36,12 @@ mod on_sqlite {
             at.ok(&["merchant", "add", "C1", "--name", "测试商户"]).await;
             let store = place::connect(&format!("sqlite://{}", at.path("prepay.db").display()), 2).await;
             Self { at, store }
+        }
+
+        async fn sql(&self, sql: &str) {
+            let db = Database::connect(format!("sqlite://{}", self.at.path("prepay.db").display())).await.unwrap();
+            db.execute_unprepared(sql).await.unwrap();
+            db.close().await.unwrap();
         }
 
         /// An order with its first number at the wallet.
@@ -259,13 +266,34 @@ mod on_sqlite {
         let mut handled: Vec<_> = desk.store.anomalies(twice.id).await.unwrap();
         handled.sort_by_key(|row| row.kind.as_str());
         assert_eq!(handled.iter().map(|row| row.handled).collect::<Vec<_>>(), [Handled::Kept, Handled::LetGo]);
-        assert!(settle(&twice, "second_payment", "--stays").await.err.contains("is let_go: it waits for nobody"));
+        assert!(settle(&twice, "second_payment", "--went-back").await.out.contains("is let_go already"));
         let after = desk.store.load_order(twice.id).await.unwrap().unwrap();
         assert_eq!((after.version, &after.attempts), (twice.version + 2, &twice.attempts), "nothing else changed");
         let notes = desk.store.history(twice.id).await.unwrap().into_iter().filter_map(|row| row.note).count();
         assert_eq!(notes, 2, "who decided stands in the history");
 
         assert!(settle(&twice, "late_payment", "--stays").await.err.contains("has no anomaly late_payment"));
+
+        // What went back already is not given back once more, until somebody says that it did not.
+        let make = async |amount: &str| {
+            let args =
+                ["refund", "make", twice.order_no.as_str(), "--customer", "C1", "--attempt", "1", "--reason", "x"];
+            desk.at.run(&[&args[..], &["--amount", amount, "--left", "1999"]].concat()).await
+        };
+        let refused = make("1000").await;
+        assert!(refused.code == 1 && refused.err.contains("`prepay order settle --stays` first"), "{refused:?}");
+        assert_eq!(settle(&twice, "second_payment", "--stays").await.code, 0);
+        assert_eq!(make("1000").await.code, 0);
+        // With a part of it on its way, nothing is settled; when that fails, a person is wanted whatever was settled.
+        let refused = settle(&twice, "second_payment", "--went-back").await;
+        assert!(refused.code == 1 && refused.err.contains("is waiting: settle it first"), "{refused:?}");
+        desk.sql("UPDATE anomalies SET handled = 'let_go' WHERE kind = 'second_payment'").await;
+        let made = desk.store.refunds_of(twice.id).await.unwrap().remove(0);
+        let cancel = ["refund", "cancel", made.refund_no.as_str(), "--customer", "C1"];
+        assert_eq!(desk.at.run(&cancel).await.code, 0);
+        let second = desk.store.anomalies(twice.id).await.unwrap();
+        let second = second.iter().find(|row| row.kind == AnomalyKind::SecondPayment).unwrap();
+        assert_eq!(second.handled, Handled::Person);
         let disputed = desk.disputed(Mismatch::Foreign { field: "mchid".into() }).await;
         assert!(settle(&disputed, "disputed", "--stays").await.err.contains("`prepay order decide` ends a dispute"));
         assert_eq!(settle(&twice, "nonsense", "--stays").await.code, 2);

@@ -56,6 +56,7 @@ on_every_database! {
         texts_of_four_byte_characters_round_trip,
         a_dispute_of_an_earlier_release_is_read,
         a_persons_decision_ends_a_dispute,
+        what_a_person_settled_gives_its_place_to_the_next_trade,
         the_history_has_no_gaps;
     commits:
         a_stale_commit_writes_nothing,

@@ -5,7 +5,7 @@ use prepay::{
         money::{Fen, Sum},
         order::{AnomalyKind, Handled, Order, OrderEvent, OrderState},
     },
-    store::{Inserted, Store},
+    store::{Commit, Committed, Inserted, Store},
 };
 
 use super::{
@@ -149,6 +149,45 @@ pub async fn a_persons_decision_ends_a_dispute(place: Place) {
     assert_eq!(order.state, OrderState::Paid { by: attempt(1).no });
     assert_eq!(anomaly(&order).await.1, Handled::Kept);
     assert_eq!(place.number(pay).await, 1);
+}
+
+/// What a person ends beside a payment is one commit, and stays with its trade: the next trade of the number is news.
+pub async fn what_a_person_settled_gives_its_place_to_the_next_trade(place: Place) {
+    let store = &place.store;
+    let no = attempt(1).no;
+    let order = inserted(store).await;
+    let mut order = step(store, &order, started(1)).await;
+    let closed = OrderEvent::AttemptRetired { attempt: no, how: Retirement::Closed };
+    for event in [closed, started(2), payment(2), payment(1)] {
+        order = step(store, &order, event).await;
+    }
+    let second = async || {
+        let rows = store.anomalies(order.id).await.unwrap();
+        rows.into_iter().find(|row| row.kind == AnomalyKind::SecondPayment).unwrap()
+    };
+    let settle = |stays| OrderEvent::AnomalySettled {
+        attempt: no,
+        kind: AnomalyKind::SecondPayment,
+        stays,
+        note: "王: 已退款".into(),
+    };
+    // It is its policy's still, so the commit is refused whole.
+    let moved = shop::moved(&order, settle(false));
+    let refused = store.commit(Commit { moved: &moved, outcome: None, at: shop::NOW }).await.unwrap();
+    assert_eq!((refused, second().await.handled), (Committed::Stale, Handled::Due));
+    assert!(store.history(order.id).await.unwrap().iter().all(|row| row.note.is_none()));
+    store.handle_anomaly(second().await.id, Handled::Person).await.unwrap();
+    let order_then = step(store, &order, settle(false)).await;
+    assert_eq!(second().await.handled, Handled::LetGo);
+    let order_then = step(store, &order_then, settle(true)).await;
+    assert_eq!(second().await.handled, Handled::Kept);
+
+    let mut other = payment(1);
+    let OrderEvent::PaymentConfirmed { payment, .. } = &mut other else { panic!("a payment") };
+    payment.trade_no = TradeNo::parse("4299").unwrap();
+    step(store, &order_then, other).await;
+    let row = second().await;
+    assert_eq!((row.handled, row.detail.as_str()), (Handled::Due, "trade_no 4299"));
 }
 
 async fn other_columns(store: &Store) {
