@@ -4,10 +4,15 @@ use std::collections::HashMap;
 
 use anyhow::{Context, bail};
 
-use super::{desk::Desk, names, order::find, print};
+use super::{
+    desk::Desk,
+    names,
+    order::{NumberArgs, find},
+    print,
+};
 use crate::{
     domain::{
-        id::{AttemptNo, CustomerNo, OrderId, OrderNo, OutTradeNo},
+        id::{OrderId, OutTradeNo},
         order::{AnomalyKind, Handled, OrderEvent, Step},
         refund::RefundState,
     },
@@ -27,15 +32,8 @@ pub struct AnomaliesArgs {
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("end").required(true).args(["stays", "went_back"]))]
 pub struct SettleArgs {
-    /// The merchant's number for it (orderNo)
-    #[arg(value_parser = names::order_no)]
-    order_no: OrderNo,
-    /// The merchant
-    #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
-    customer: CustomerNo,
-    /// The attempt: the last two digits of its OUT_TRADE_NO
-    #[arg(long, value_name = "N", value_parser = names::attempt_no)]
-    attempt: AttemptNo,
+    #[command(flatten)]
+    number: NumberArgs,
     /// What is ended, as `order anomalies` names it: `second_payment`, say
     #[arg(long, value_name = "ANOMALY", value_parser = kind)]
     anomaly: AnomalyKind,
@@ -57,7 +55,7 @@ fn kind(text: &str) -> Result<AnomalyKind, &'static str> {
 /// One commit: the note in the history, and the anomaly if it still waits.
 pub async fn settle(desk: &Desk, args: &SettleArgs) -> anyhow::Result<()> {
     const ROUNDS: usize = 10;
-    let SettleArgs { order_no, customer, attempt, anomaly, stays, note, .. } = args;
+    let SettleArgs { number: NumberArgs { order_no, customer, attempt }, anomaly, stays, note, .. } = args;
     for _ in 0..ROUNDS {
         let order = find(desk, order_no, customer).await?;
         let number = order.out_trade_no(*attempt);

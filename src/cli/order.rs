@@ -46,18 +46,25 @@ pub enum OrderCommand {
     Settle(SettleArgs),
 }
 
+/// One number of an order, for what a person decides about it.
+#[derive(Debug, clap::Args)]
+pub struct NumberArgs {
+    /// The merchant's number for the order (orderNo)
+    #[arg(value_parser = names::order_no)]
+    pub order_no: OrderNo,
+    /// The merchant
+    #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
+    pub customer: CustomerNo,
+    /// The attempt: the last two digits of its OUT_TRADE_NO
+    #[arg(long, value_name = "N", value_parser = names::attempt_no)]
+    pub attempt: AttemptNo,
+}
+
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("decision").required(true).args(["take", "let_go"]))]
 pub struct DecideArgs {
-    /// The merchant's number for it (orderNo)
-    #[arg(value_parser = names::order_no)]
-    order_no: OrderNo,
-    /// The merchant
-    #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
-    customer: CustomerNo,
-    /// The disputed attempt: the last two digits of its OUT_TRADE_NO
-    #[arg(long, value_name = "N", value_parser = names::attempt_no)]
-    attempt: AttemptNo,
+    #[command(flatten)]
+    number: NumberArgs,
     /// The money is this order's, whomever it names: the order becomes paid by it. Only with the order's amount
     #[arg(long)]
     take: bool,
@@ -71,7 +78,7 @@ pub struct DecideArgs {
 
 impl DecideArgs {
     fn event(&self) -> OrderEvent {
-        let (attempt, note) = (self.attempt, self.note.clone());
+        let (attempt, note) = (self.number.attempt, self.note.clone());
         if self.take { OrderEvent::DisputeTaken { attempt, note } } else { OrderEvent::DisputeLetGo { attempt, note } }
     }
 }
@@ -115,11 +122,11 @@ async fn close(desk: &Desk, order_no: OrderNo, customer: CustomerNo) -> anyhow::
 /// One commit: the attempt, its order, the note in the history, the anomaly, what the merchant is told.
 async fn decide(desk: &Desk, args: &DecideArgs) -> anyhow::Result<()> {
     const ROUNDS: usize = 10;
-    let DecideArgs { order_no, customer, .. } = args;
+    let NumberArgs { order_no, customer, attempt: no } = &args.number;
     for _ in 0..ROUNDS {
         let order = find(desk, order_no, customer).await?;
-        let number = order.out_trade_no(args.attempt);
-        let attempt = order.attempt(args.attempt).with_context(|| format!("order {order_no} has no {number}"))?;
+        let number = order.out_trade_no(*no);
+        let attempt = order.attempt(*no).with_context(|| format!("order {order_no} has no {number}"))?;
         let now = desk.clock.now();
         match &attempt.state {
             AttemptState::Disputed { trade_no, dispute } if args.take => {
@@ -147,7 +154,7 @@ async fn decide(desk: &Desk, args: &DecideArgs) -> anyhow::Result<()> {
                 Committed::Stale => continue,
             },
         };
-        let stands = order.attempt(args.attempt).map(told).unwrap_or_default();
+        let stands = order.attempt(*no).map(told).unwrap_or_default();
         print::line(format_args!("{number}: {stands}"))?;
         let (state, status) = (order.state.name(), order.pay_status());
         return Ok(print::line(format_args!("order {order_no} of {customer}: {state} ({status})"))?);

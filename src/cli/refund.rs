@@ -3,11 +3,11 @@
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::{desk::Desk, names, print};
+use super::{desk::Desk, names, order::NumberArgs, print};
 use crate::{
     domain::{
         attempt::AttemptState,
-        id::{AttemptNo, CustomerNo, OrderNo, RefundNo},
+        id::{CustomerNo, RefundNo},
         money::Fen,
         order::{AnomalyKind, Handled},
         refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
@@ -58,15 +58,8 @@ pub struct Named {
 
 #[derive(Debug, clap::Args)]
 pub struct MakeArgs {
-    /// The merchant's number for the order (orderNo)
-    #[arg(value_parser = names::order_no)]
-    order_no: OrderNo,
-    /// The merchant
-    #[arg(long, value_name = "CUSTOMER_NO", value_parser = names::customer_no)]
-    customer: CustomerNo,
-    /// The attempt that was paid: the last two digits of its OUT_TRADE_NO
-    #[arg(long, value_name = "N", value_parser = names::attempt_no)]
-    attempt: AttemptNo,
+    #[command(flatten)]
+    number: NumberArgs,
     /// So much of it, in fen; without it all that is left
     #[arg(long, value_name = "FEN", value_parser = names::fen, requires = "left")]
     amount: Option<Fen>,
@@ -202,7 +195,7 @@ fn why_not_cancelled(refund: &Refund) -> &'static str {
 
 /// The same insert as any refund's: the payment's reserve decides what races.
 async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
-    let MakeArgs { order_no, customer, attempt: no, .. } = args;
+    let NumberArgs { order_no, customer, attempt: no } = &args.number;
     let merchant = desk.merchant(customer).await?.id;
     let order = desk.store.load_order_by_no(merchant, order_no).await?;
     let order = order.with_context(|| format!("merchant {customer} has no order {order_no}"))?;

@@ -104,24 +104,8 @@ pub async fn refusals(at: &mut Deployment) {
     at.secret_file("half.pem", &half.join("\n"));
     for refused in [
         &["channel", "set-wechat", "1", "--apiv3-key-file", "short"][..],
-        &[
-            "channel",
-            "set-wechat",
-            "1",
-            "--serial-no",
-            "5157F09EFDC096DE15EBE81A47057A72",
-            "--private-key-file",
-            "torn.pem",
-        ],
-        &[
-            "channel",
-            "set-wechat",
-            "1",
-            "--serial-no",
-            "5157F09EFDC096DE15EBE81A47057A72",
-            "--private-key-file",
-            "half.pem",
-        ],
+        &["channel", "set-wechat", "1", "--serial-no", "5157F09EFDC096DE", "--private-key-file", "torn.pem"],
+        &["channel", "set-wechat", "1", "--serial-no", "5157F09EFDC096DE", "--private-key-file", "half.pem"],
         &["channel", "set-alipay", "2", "--private-key-file", "torn.pem"],
         &["channel", "set-alipay", "2", "--private-key-file", "short"],
         &["channel", "set-alipay", "2", "--alipay-public-key-file", "own.next"],
