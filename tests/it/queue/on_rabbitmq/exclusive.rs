@@ -25,13 +25,7 @@ async fn a_restarted_broker_finds_us_as_we_were() {
     node.ctl(&["stop_app"]).await;
     let mut health = broker.health_changes();
     timeout(SOON, health.wait_for(|health| *health == Health::Down)).await.expect("seen").unwrap();
-    for _ in 0..20 {
-        let envelope = command();
-        let begun = Instant::now();
-        let published = broker.publish(&envelope, PATIENCE).await;
-        assert_eq!(published, Published::Refused(RefusedBecause::NotConnected));
-        assert!(begun.elapsed() < Duration::from_millis(5), "{:?}", begun.elapsed());
-    }
+    assert_refuses_at_once(&*broker, RefusedBecause::NotConnected).await;
     assert!(!held.ack().await, "its channel is gone");
 
     node.ctl(&["start_app"]).await;
@@ -60,6 +54,19 @@ async fn a_restarted_broker_finds_us_as_we_were() {
     };
     assert_ne!(address, old_address);
     broker.close().await;
+}
+
+/// A machine under load stops anybody for some milliseconds; a refusal that waited would take long each time.
+async fn assert_refuses_at_once(broker: &dyn Broker, because: RefusedBecause) {
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let envelope = command();
+        let begun = Instant::now();
+        assert_eq!(broker.publish(&envelope, PATIENCE).await, Published::Refused(because));
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    assert!(took[10] < Duration::from_millis(5) && took[19] < PATIENCE / 10, "{took:?}");
 }
 
 #[tokio::test]
@@ -94,12 +101,7 @@ async fn an_alarm_blocks_publishers_and_not_acknowledgements() {
             other => panic!("{other:?}"),
         }
     }
-    for _ in 0..20 {
-        let envelope = command();
-        let begun = Instant::now();
-        assert_eq!(broker.publish(&envelope, PATIENCE).await, Published::Refused(RefusedBecause::Blocked));
-        assert!(begun.elapsed() < Duration::from_millis(5), "{:?}", begun.elapsed());
-    }
+    assert_refuses_at_once(&*broker, RefusedBecause::Blocked).await;
 
     assert!(held.ack().await);
     let next_one = next(&mut orders).await;
