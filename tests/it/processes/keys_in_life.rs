@@ -114,8 +114,9 @@ mod on_postgres {
                 list.lines().any(|line| line.contains(" next ") && line.contains("in use"))
             })
             .await;
-            // Orders of the old one are paid still: those under way, and those of a front that has not read of the new one.
-            street.goes_on().await;
+            // Its hour comes without a change in the store, which a front looks at anew within a minute, or now: it has changed.
+            fleet.fronts_have_read("C3").await;
+            // Orders of the old one that are under way are paid still.
             street.goes_on().await;
             fleet.at.ok(&["key", "retire", "payinfo", old.unwrap()]).await;
             for front in fleet.fronts {
