@@ -14,7 +14,6 @@ use crate::{
     domain::{
         id::{OrderId, OutTradeNo},
         order::{AnomalyKind, Handled, OrderEvent, Step},
-        refund::RefundState,
     },
     store::{Commit, Committed, StoreError},
 };
@@ -70,7 +69,7 @@ pub async fn settle(desk: &Desk, args: &SettleArgs) -> anyhow::Result<()> {
             return Ok(print::line(format_args!("{} of {number} is {} already", anomaly.as_str(), end.as_str()))?);
         }
         let refunds = desk.store.refunds_of(order.id).await?;
-        let open = refunds.iter().find(|refund| refund.attempt == *attempt && is_open(&refund.state));
+        let open = refunds.iter().find(|refund| refund.attempt == *attempt && refund.state.is_open());
         if let Some(refund) = open {
             bail!("refund {} of {number} is {}: settle it first", refund.refund_no, refund.state.name());
         }
@@ -85,11 +84,6 @@ pub async fn settle(desk: &Desk, args: &SettleArgs) -> anyhow::Result<()> {
         }
     }
     bail!("order {order_no} changes all the time; try again")
-}
-
-/// Its money may still go back, or come back from where it did not arrive.
-const fn is_open(state: &RefundState) -> bool {
-    !matches!(state, RefundState::Succeeded { .. } | RefundState::Failed { .. })
 }
 
 pub async fn list(desk: &Desk, args: &AnomaliesArgs) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use super::{desk::Desk, names, order::NumberArgs, print};
 use crate::{
     domain::{
         attempt::AttemptState,
-        id::{CustomerNo, RefundNo},
+        id::{CustomerNo, OutTradeNo, RefundNo},
         money::Fen,
         order::{AnomalyKind, Handled},
         refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
@@ -193,6 +193,10 @@ fn why_not_cancelled(refund: &Refund) -> &'static str {
     }
 }
 
+fn went_back(number: OutTradeNo) -> String {
+    format!("{number} was settled as gone back at the wallet: `prepay order settle --stays` first, if it did not")
+}
+
 /// The same insert as any refund's: the payment's reserve decides what races.
 async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
     let NumberArgs { order_no, customer, attempt: no } = &args.number;
@@ -212,7 +216,7 @@ async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
         .iter()
         .any(|row| row.attempt == *no && row.kind != AnomalyKind::Disputed && row.handled == Handled::LetGo)
     {
-        bail!("{number} was settled as gone back at the wallet: `prepay order settle --stays` first, if it did not");
+        bail!(went_back(number));
     }
     let refunds = desk.store.refunds_of(order.id).await?;
     let left = Refund::left_of(order.amount, *no, &refunds);
@@ -259,6 +263,7 @@ async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
             bail!("somebody made {refund_no} at this moment: look at `prepay order show {order_no}` first")
         }
         RefundInserted::Exceeds { left } => bail!("{left} fen of {number} are left now"),
+        RefundInserted::WentBack => bail!(went_back(number)),
         RefundInserted::TooMany => {
             bail!("{number} has {} refunds already, as many as a payment may have", Refund::PER_PAYMENT_MAX)
         }

@@ -60,6 +60,7 @@ pub async fn create(front: &Arc<Front>, mut request: Request, trace_id: &str) ->
         }
         RefundInserted::Exists(stored) => again(*stored, &wish, &order, trace_id),
         RefundInserted::Exceeds { left } => Err(ApiError::Exceeds(left)),
+        RefundInserted::WentBack => Err(ApiError::Exceeds(0)),
         RefundInserted::TooMany => Err(ApiError::TooManyRefunds),
     }
 }

@@ -81,7 +81,7 @@ impl Steps {
                     return Ok(once_made(Refund::left_of(order.amount, no, &refunds)));
                 }
                 // The merchant was first with a part of it: the rest.
-                RefundInserted::TooMany => return Ok(Handled::Person),
+                RefundInserted::TooMany | RefundInserted::WentBack => return Ok(Handled::Person),
                 RefundInserted::Exceeds { left } => match Fen::new(left) {
                     Ok(left) => amount = left,
                     Err(_) => {

@@ -13,6 +13,7 @@ use super::{
     history::AnomalyRow,
     outcomes,
     pool::Store,
+    refunds::{hold_payment, open_refunds},
     rows,
     run::Rows,
 };
@@ -118,9 +119,16 @@ impl Store {
         let mut then = self.attempt_writes(moved);
         then.push((self.build(&order_events::Entity::insert(history(moved, outcome, at)).into_query()), Rows::One));
         if let Some(decision) = &moved.decision {
-            let decided = self.build(&decided(moved.order.id, decision));
-            // Nothing but its row ends with it: what a refund made of that meanwhile is not written over.
-            if decision.is_settlement { guards.push(decided) } else { then.push((decided, Rows::Any)) }
+            let decided = decided(moved.order.id, decision);
+            if decision.is_settlement {
+                // Nothing but its row ends with it: what a refund made of that meanwhile is not written over. A refund that is being
+                // made holds the payment's row, and is seen behind it.
+                guards.push(self.build(&hold_payment(moved.order.id, decision.attempt).into_query()));
+                let decided = decided.filter(Expr::exists(open_refunds(moved.order.id, decision.attempt)).not());
+                guards.push(self.build(&decided.into_query()));
+            } else {
+                then.push((self.build(&decided.into_query()), Rows::Any));
+            }
         }
         let again = moved.anomalies.iter();
         then.extend(again.map(|anomaly| (self.build(&noted_again(moved.order.id, anomaly, at)), Rows::Any)));
@@ -235,13 +243,10 @@ fn attempt_update(moved: &Moved, attempt: &Attempt, write: Write) -> UpdateState
 }
 
 /// A person's decision about an anomaly: one that waits for a person, or that stays or went as somebody decided before.
-fn decided(order: OrderId, decision: &Decision) -> UpdateStatement {
+fn decided(order: OrderId, decision: &Decision) -> UpdateMany<anomalies::Entity> {
     let open = [Handled::Person, Handled::Kept, Handled::LetGo].map(Handled::as_str);
     let handled = anomalies::ActiveModel { handled: Set(decision.handled.as_str().to_owned()), ..Default::default() };
-    anomalies_of(order, decision.attempt, decision.kind)
-        .set(handled)
-        .filter(anomalies::Column::Handled.is_in(open))
-        .into_query()
+    anomalies_of(order, decision.attempt, decision.kind).set(handled).filter(anomalies::Column::Handled.is_in(open))
 }
 
 /// One anomaly of a kind per attempt: one that was decided gives its place to the next. What it said stands in the history, beside a

@@ -5,7 +5,8 @@ use std::time::Duration;
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Statement,
-    sea_query::{Expr, ExprTrait, Query},
+    UpdateMany,
+    sea_query::{Expr, ExprTrait, Query, SelectStatement},
 };
 
 use super::{
@@ -38,6 +39,8 @@ pub enum RefundInserted {
     },
     /// Nothing was set aside: the payment has as many refunds as it may have.
     TooMany,
+    /// Nothing was set aside: a person settled the payment's money as gone back at the wallet. Only a refund by hand is held to that.
+    WentBack,
 }
 
 /// One change of a refund, to be written whole or not at all.
@@ -67,6 +70,20 @@ pub enum RefundCommitted {
     OverReserved,
 }
 
+/// What a refund by hand brings to its insert: a guard behind the reserve, and what is noted of the payment.
+#[derive(Clone)]
+struct ByHand {
+    guard: Statement,
+    then: Statement,
+}
+
+enum SetAside {
+    Done,
+    /// There is not so much left, or the payment has as many refunds as it may.
+    NotSoMuch,
+    WentBack,
+}
+
 impl Store {
     /// Sets a part of a payment aside and inserts the refund that has it, in one transaction: the sum of a payment's refunds
     /// never passes what was paid, whatever races.
@@ -75,20 +92,23 @@ impl Store {
     }
 
     /// As [`Store::insert_refund`], for a refund that a person makes of this payment: once all of it is set aside, its anomalies
-    /// are noted as refunded in the same transaction.
+    /// are noted as refunded in the same transaction. Of it and a person who settles that money as gone back, one is first, and the
+    /// other one is refused.
     pub async fn insert_refund_by_hand(&self, new: &Refund, payment: &TradeNo) -> Result<RefundInserted, StoreError> {
-        self.insert_with(new, Some(self.refunded_by_hand(new, payment))).await
+        let by_hand = ByHand { guard: self.did_not_go_back(new), then: self.refunded_by_hand(new, payment) };
+        self.insert_with(new, Some(by_hand)).await
     }
 
-    async fn insert_with(&self, new: &Refund, with: Option<Statement>) -> Result<RefundInserted, StoreError> {
+    async fn insert_with(&self, new: &Refund, by_hand: Option<ByHand>) -> Result<RefundInserted, StoreError> {
         const ROUNDS: usize = 10;
         for _ in 0..ROUNDS {
             if let Some(found) = self.load_refund_by_no(new.merchant, &new.refund_no).await? {
                 return Ok(RefundInserted::Exists(Box::new(found)));
             }
-            match self.set_aside(new, with.clone()).await {
-                Ok(true) => return Ok(RefundInserted::New),
-                Ok(false) => {
+            match self.set_aside(new, by_hand.clone()).await {
+                Ok(SetAside::Done) => return Ok(RefundInserted::New),
+                Ok(SetAside::WentBack) => return Ok(RefundInserted::WentBack),
+                Ok(SetAside::NotSoMuch) => {
                     let (left, count) = self.left_of_payment(new).await?;
                     if left < new.amount.get() {
                         return Ok(RefundInserted::Exceeds { left });
@@ -106,8 +126,8 @@ impl Store {
         Err(StoreError::Busy { cause: Cause::new("what is left of a payment changes all the time") })
     }
 
-    /// The part and its row, or neither. False: there is not so much left, or the payment has as many refunds as it may.
-    async fn set_aside(&self, new: &Refund, with: Option<Statement>) -> Result<bool, StoreError> {
+    /// The part and its row, or neither.
+    async fn set_aside(&self, new: &Refund, by_hand: Option<ByHand>) -> Result<SetAside, StoreError> {
         let amount = new.amount.get();
         let reserve = attempts::Entity::update_many()
             .col_expr(attempts::Column::RefundReservedFen, Expr::col(attempts::Column::RefundReservedFen).add(amount))
@@ -118,9 +138,17 @@ impl Store {
             .filter(attempts::Column::RefundCount.lt(Refund::PER_PAYMENT_MAX))
             .into_query();
         let insert = Entity::insert(rows::new(new)).into_query();
-        let mut then = vec![(self.build(&insert), Rows::One)];
-        then.extend(with.map(|with| (with, Rows::Any)));
-        self.run_if(self.build(&reserve), then).await
+        let (mut guards, mut then) = (vec![self.build(&reserve)], vec![(self.build(&insert), Rows::One)]);
+        if let Some(by_hand) = by_hand {
+            // Behind the reserve, which holds the payment's row: whoever settles holds it too, and is seen here or waits.
+            guards.push(by_hand.guard);
+            then.push((by_hand.then, Rows::Any));
+        }
+        Ok(match self.run_if_all(guards, then).await? {
+            None => SetAside::Done,
+            Some(0) => SetAside::NotSoMuch,
+            Some(_) => SetAside::WentBack,
+        })
     }
 
     /// What is left of a refund's payment, in fen, and how many refunds have a part of it.
@@ -223,6 +251,20 @@ impl Store {
                 Ok(RefundCommitted::TooSoon { free_at: sent_at.unwrap_or(at).plus(spacing) })
             }
         }
+    }
+
+    /// Changes one row unless the payment's money was settled as gone back.
+    fn did_not_go_back(&self, new: &Refund) -> Statement {
+        use anomalies::Column;
+        let went_back = Query::select()
+            .expr(Expr::value(1))
+            .from(anomalies::Entity)
+            .and_where(Column::OrderId.eq(new.order.to_string()))
+            .and_where(Column::AttemptNo.eq(i32::from(new.attempt.get())))
+            .and_where(Column::Kind.ne(AnomalyKind::Disputed.as_str()))
+            .and_where(Column::Handled.eq(Handled::LetGo.as_str()))
+            .take();
+        self.build(&hold_payment(new.order, new.attempt).filter(Expr::exists(went_back).not()).into_query())
     }
 
     /// Of a payment of which all is set aside: its anomalies that were decided to stay, or left to a person. One about another payment of the same
@@ -328,6 +370,23 @@ fn unexpected(money: &[Handled], closed_number: &[Handled]) -> Condition {
     Condition::any()
         .add(Condition::all().add(Column::Kind.is_in(kinds)).add(handled(money)))
         .add(Condition::all().add(Column::Kind.eq(AnomalyKind::ClosedNumberPaid.as_str())).add(handled(closed_number)))
+}
+
+/// Changes nothing: its row is locked until the transaction ends, and counted as changed by every database here.
+pub(in crate::store) fn hold_payment(order: OrderId, no: AttemptNo) -> UpdateMany<attempts::Entity> {
+    let count = attempts::Column::RefundCount;
+    attempts::Entity::update_many().col_expr(count, Expr::col(count)).filter(payment(order, no))
+}
+
+/// The refunds of a payment that are under way, or did not arrive ([`RefundState::is_open`]).
+pub(in crate::store) fn open_refunds(order: OrderId, no: AttemptNo) -> SelectStatement {
+    Query::select()
+        .expr(Expr::value(1))
+        .from(Entity)
+        .and_where(Column::OrderId.eq(order.to_string()))
+        .and_where(Column::AttemptNo.eq(i32::from(no.get())))
+        .and_where(Column::State.is_not_in(["succeeded", "failed"]))
+        .take()
 }
 
 fn payment(order: OrderId, no: AttemptNo) -> Condition {

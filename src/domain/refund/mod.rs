@@ -86,6 +86,11 @@ impl RefundState {
         !matches!(self, Self::Failed { .. })
     }
 
+    /// Its money may still go back, or come back from where it did not arrive.
+    pub const fn is_open(&self) -> bool {
+        !matches!(self, Self::Succeeded { .. } | Self::Failed { .. })
+    }
+
     const fn is_paid_back(&self) -> bool {
         matches!(self, Self::Succeeded { .. })
     }

@@ -147,6 +147,7 @@ on_every_database! {
         a_cancelled_refund_lets_the_others_of_its_payment_go,
         a_cancel_and_a_send_at_once_are_one_of_both,
         a_refund_by_hand_notes_the_anomalies_of_its_payment,
+        money_that_a_person_settled_as_gone_is_not_given_back_beside_it,
         a_refund_by_policy_that_fails_is_a_persons,
         an_anomaly_is_kept_once_and_decided_once,
         money_is_not_noted_as_given_back_while_a_part_of_it_is_free;

@@ -11,12 +11,12 @@ use prepay::{
         refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
         time::Timestamp,
     },
-    store::{Lane, RefundCommit, RefundCommitted, RefundInserted, Share, Store},
+    store::{Commit, Committed, Lane, RefundCommit, RefundCommitted, RefundInserted, Share, Store},
 };
 
 use super::{
     place::Place,
-    shop::{NOW, account, attempt, enrolled, inserted, payment, secs, started, step},
+    shop::{NOW, account, attempt, enrolled, inserted, moved, payment, secs, started, step},
 };
 
 pub(super) async fn paid(store: &Store) -> Order {
@@ -112,7 +112,7 @@ pub async fn refunds_at_once_never_pass_what_was_paid(place: Place) {
         match one.await.unwrap() {
             RefundInserted::New => taken += 1,
             RefundInserted::Exceeds { left } => assert!(left < part, "{left}"),
-            RefundInserted::Exists(_) | RefundInserted::TooMany => {
+            RefundInserted::Exists(_) | RefundInserted::TooMany | RefundInserted::WentBack => {
                 panic!("each has a number of its own, and they are few")
             }
         }
@@ -404,6 +404,75 @@ pub async fn a_refund_by_hand_notes_the_anomalies_of_its_payment(place: Place) {
     let answer = store.insert_refund_by_hand(&too_much, &paid.trade_no).await.unwrap();
     assert_eq!(answer, RefundInserted::Exceeds { left: order.amount.get() - 1 });
     assert_eq!(store.anomalies(id).await.unwrap()[0].handled, Kept);
+}
+
+/// Two people at one moment: one says that the money went back at the wallet, the other one gives it back.
+pub async fn money_that_a_person_settled_as_gone_is_not_given_back_beside_it(place: Place) {
+    let store = &place.store;
+    let mut order = paid(store).await;
+    let no = attempt(1).no;
+    let OrderEvent::PaymentConfirmed { payment: paid, .. } = payment(1) else { unreachable!() };
+    let (id, detail) = (order.id, AnomalyKind::of_payment(&paid.trade_no));
+    let person = format!(
+        "INSERT INTO anomalies (order_id, attempt_no, kind, detail, at, handled) \
+         VALUES ('{id}', 1, 'late_payment', '{detail}', 1, 'person')"
+    );
+    let end = |stays| OrderEvent::AnomalySettled {
+        attempt: no,
+        kind: AnomalyKind::LatePayment,
+        stays,
+        note: "王: 已在商户平台退款".into(),
+    };
+    let by_hand = Refund { initiator: Initiator::System, ..refund(&order, "R1", order.amount.get()) };
+    let insert = || store.insert_refund_by_hand(&by_hand, &paid.trade_no);
+    let (mut gone, mut made) = (0, 0);
+    for _ in 0..40 {
+        for statement in [
+            "DELETE FROM refunds",
+            "DELETE FROM anomalies",
+            "UPDATE attempts SET refund_reserved_fen = 0, refund_count = 0",
+        ] {
+            place.sql(statement).await;
+        }
+        place.sql(&person).await;
+        order = store.load_order(id).await.unwrap().unwrap();
+        let moved = moved(&order, end(false));
+        let settle = store.commit(Commit { moved: &moved, outcome: None, at: NOW });
+        let (settled, inserted) = match made > gone {
+            true => tokio::join!(settle, insert()),
+            false => {
+                let (inserted, settled) = tokio::join!(insert(), settle);
+                (settled, inserted)
+            }
+        };
+        match (settled.unwrap(), inserted.unwrap()) {
+            (Committed::Done, RefundInserted::WentBack) => gone += 1,
+            (Committed::Stale, RefundInserted::New) => made += 1,
+            both => panic!("{both:?}"),
+        }
+        let set_aside = place.number("SELECT refund_reserved_fen FROM attempts").await;
+        assert_eq!(
+            set_aside,
+            if store.load_refund(by_hand.id).await.unwrap().is_some() { order.amount.get() } else { 0 }
+        );
+        assert_eq!(insert().await.unwrap() == RefundInserted::WentBack, set_aside == 0);
+    }
+    // A refund under way keeps a person from settling beside it, whichever end it is; one that failed does not.
+    place.sql("DELETE FROM refunds").await;
+    place.sql("UPDATE attempts SET refund_reserved_fen = 0, refund_count = 0").await;
+    place.sql("UPDATE anomalies SET handled = 'person'").await;
+    let part = Refund { initiator: Initiator::System, ..refund(&order, "R2", 1) };
+    assert_eq!(store.insert_refund_by_hand(&part, &paid.trade_no).await.unwrap(), RefundInserted::New);
+    order = store.load_order(id).await.unwrap().unwrap();
+    let settled = async |stays| {
+        let moved = moved(&order, end(stays));
+        store.commit(Commit { moved: &moved, outcome: None, at: NOW }).await.unwrap()
+    };
+    assert_eq!((settled(false).await, settled(true).await), (Committed::Stale, Committed::Stale));
+    let row = happen(store, &part, sent()).await;
+    assert_eq!(settled(false).await, Committed::Stale);
+    happen(store, &row, RefundEvent::GivenUp { why: "closed".into() }).await;
+    assert_eq!(settled(false).await, Committed::Done);
 }
 
 /// Noted as given back, or not noted yet: money that the policy could not give back is a person's.
