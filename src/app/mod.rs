@@ -343,15 +343,13 @@ async fn keep_registry(registry: Registry, every: Duration) {
     }
 }
 
-/// A key's hour to sign comes without a change in the store, so the ring is read anew at least every minute.
 async fn keep_keyring(keyring: Arc<ArcSwap<Keyring>>, store: Store, vault: Arc<Vault>, clock: Clock, every: Duration) {
-    const AT_LEAST_EVERY: Duration = Duration::from_secs(60);
-    let mut known: Option<(i64, std::time::Instant)> = None;
+    let mut known = None;
     loop {
         tokio::time::sleep(every).await;
         let fresh = async {
             let stamp = store.registry_stamp().await?;
-            if known.is_some_and(|(known, read)| known == stamp && read.elapsed() < AT_LEAST_EVERY) {
+            if known == Some(stamp) {
                 return Ok(None);
             }
             let ring = Keyring::load(&store, &vault, clock.now()).await?;
@@ -360,7 +358,7 @@ async fn keep_keyring(keyring: Arc<ArcSwap<Keyring>>, store: Store, vault: Arc<V
         match fresh.await {
             Ok(None) => {}
             Ok(Some((stamp, ring))) => {
-                known = Some((stamp, std::time::Instant::now()));
+                known = Some(stamp);
                 keyring.store(Arc::new(ring));
             }
             Err(error) => tracing::warn!(%error, "the fronts' keys cannot be read; the known ones go on"),

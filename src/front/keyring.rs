@@ -20,7 +20,7 @@ use crate::{
     keys::{
         Place, Vault,
         mac::MacKey,
-        payinfo::PayInfoKeys,
+        payinfo::{PayInfoKeys, PayInfoSigner},
         rsa::{BadSignature, RsaVerifier},
     },
     store::{DeploymentSecret, KeyMaterial, KeyPurpose, KeyState, MerchantKey, Store, StoreError},
@@ -151,10 +151,10 @@ impl Keyring {
     }
 }
 
-/// Every key that is not retired verifies; the newest whose time has come signs.
+/// Every key that is not retired verifies; the newest whose time has come signs, and those whose time comes are known.
 async fn pay_info_keys(store: &Store, vault: &Vault, now: Timestamp) -> Result<PayInfoKeys, KeyringError> {
     let mut ring = Vec::new();
-    let mut current = None;
+    let mut signers = Vec::new();
     for key in store.deployment_keys(KeyPurpose::PayInfo).await? {
         let DeploymentSecret::PayInfo(sealed) = &key.secret else { continue };
         if key.state == KeyState::Retired {
@@ -164,15 +164,18 @@ async fn pay_info_keys(store: &Store, vault: &Vault, now: Timestamp) -> Result<P
         let place = Place { table: "deployment_keys", column: "secret", row: &name };
         let secret = vault.open(place, sealed);
         let secret = secret.map_err(|error| KeyringError::Keys(format!("payInfo key {}: {error}", key.key_id)))?;
-        if key.state == KeyState::Signing && key.signs_from <= now {
-            current = Some(key.key_id.clone());
+        if key.state == KeyState::Signing {
+            signers.push(PayInfoSigner { key: key.key_id.clone(), from: key.signs_from });
         }
         ring.push((key.key_id, secret));
     }
-    let current = current.ok_or_else(|| {
+    let current = signers.iter().rposition(|signer| signer.has_begun(now)).ok_or_else(|| {
         KeyringError::Keys("no payInfo key signs: make one with `prepay key create payinfo`".to_owned())
     })?;
-    PayInfoKeys::new(current, ring).map_err(|error| KeyringError::Keys(error.to_string()))
+    // Made before the one that signs: never again.
+    let mut signers = signers.split_off(current);
+    let first = signers.remove(0);
+    PayInfoKeys::new(first.key, signers, ring).map_err(|error| KeyringError::Keys(error.to_string()))
 }
 
 fn request_key(key: &MerchantKey, vault: &Vault) -> Result<RequestKey, String> {

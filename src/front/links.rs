@@ -24,7 +24,7 @@ pub fn links(
         let info = order.pay_info(wallet);
         let pay_info = keyring
             .pay_info
-            .mint_with(&order.link_key, &info)
+            .mint(&order.link_key, &info)
             .ok_or_else(|| format!("payInfo 密钥 {} 已停用，请重新生成链接", order.link_key))?;
         let mut link = json!({
             "wallet": wallet.wire_name(),

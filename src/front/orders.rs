@@ -98,7 +98,7 @@ pub async fn fresh_links(
     let asked: FreshLinks = if call.body.is_empty() { FreshLinks::default() } else { read_json(&call.body)? };
     let keyring = front.keyring.load_full();
     let mut order = find(front, &call.merchant, order_no).await?;
-    let revoked = || OrderEvent::LinksRevoked { key: keyring.pay_info.current().clone() };
+    let revoked = || OrderEvent::LinksRevoked { key: keyring.pay_info.current(front.clock.now()).clone() };
     if asked.revoke_old {
         order = apply(front, order, |_| Some(revoked())).await?;
     } else {
@@ -232,7 +232,7 @@ fn new_order(
         created_at: now,
         expire_at,
         link_generation: 0,
-        link_key: keyring.pay_info.current().clone(),
+        link_key: keyring.pay_info.current(now).clone(),
         state: OrderState::Waiting,
         version: 1,
         lease: None,

@@ -11,7 +11,7 @@ pub mod vault;
 pub mod webhook;
 
 pub use mac::{CodeHashKey, MacKey};
-pub use payinfo::{PayInfoError, PayInfoKeys};
+pub use payinfo::{PayInfoError, PayInfoKeys, PayInfoSigner};
 pub use rsa::{RsaSigner, RsaVerifier};
 pub use seal::{Back, Front, Place, Sealed};
 pub use vault::{Vault, VaultError};

@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretSlice};
 
 use super::mac::{MacKey, equal_in_constant_time};
-use crate::domain::{id::KeyId, payinfo::PayInfo};
+use crate::domain::{id::KeyId, payinfo::PayInfo, time::Timestamp};
 
 /// A payInfo is at most this long (`mini-program.md`, field table).
 pub const MAX_LENGTH: usize = 1024;
@@ -38,20 +38,39 @@ pub enum PayInfoKeysError {
     Length(KeyId),
     #[error("payInfo key {0} is there twice")]
     Twice(KeyId),
-    #[error("the current payInfo key {0} is not among the keys")]
-    NoCurrent(KeyId),
+    #[error("the payInfo key {0} that signs is not among the keys")]
+    NoSigner(KeyId),
 }
 
-/// One key that signs, and all that verify. Whoever holds it swaps the whole ring when the keys change.
+/// A key and the hour from which new links are made with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayInfoSigner {
+    pub key: KeyId,
+    pub from: Timestamp,
+}
+
+impl PayInfoSigner {
+    pub fn has_begun(&self, now: Timestamp) -> bool {
+        self.from <= now
+    }
+}
+
+/// The keys that sign, each from its hour on, and all that verify. Whoever holds it swaps the whole ring when the keys change;
+/// an hour that comes changes nothing in the store, and is known here.
 pub struct PayInfoKeys {
-    current: KeyId,
+    first: KeyId,
+    later: Vec<PayInfoSigner>,
     keys: BTreeMap<KeyId, MacKey>,
 }
 
 impl PayInfoKeys {
+    /// `first` signs until the hour of one of `later`, which are in the order they were made: the last one whose hour has come
+    /// signs.
+    ///
     /// Errors: [`PayInfoKeysError`].
     pub fn new(
-        current: KeyId,
+        first: KeyId,
+        later: Vec<PayInfoSigner>,
         keys: impl IntoIterator<Item = (KeyId, SecretSlice<u8>)>,
     ) -> Result<Self, PayInfoKeysError> {
         let mut ring = BTreeMap::new();
@@ -64,15 +83,18 @@ impl PayInfoKeys {
                 return Err(PayInfoKeysError::Twice(id));
             }
         }
-        if !ring.contains_key(&current) {
-            return Err(PayInfoKeysError::NoCurrent(current));
+        if let Some(unknown) =
+            later.iter().map(|signer| &signer.key).chain([&first]).find(|key| !ring.contains_key(key))
+        {
+            return Err(PayInfoKeysError::NoSigner(unknown.clone()));
         }
-        Ok(Self { current, keys: ring })
+        Ok(Self { first, later, keys: ring })
     }
 
-    /// The key that [`PayInfoKeys::mint`] signs with; stored with the order, it makes the same link again.
-    pub fn current(&self) -> &KeyId {
-        &self.current
+    /// The key for links of now; stored with the order, it makes the same link again ([`PayInfoKeys::mint`]).
+    pub fn current(&self, now: Timestamp) -> &KeyId {
+        let begun = self.later.iter().rfind(|signer| signer.has_begun(now));
+        begun.map_or(&self.first, |signer| &signer.key)
     }
 
     /// Whether links of this key still work: a retired one is gone from the ring.
@@ -81,13 +103,8 @@ impl PayInfoKeys {
     }
 
     /// About 70 characters of `A-Z a-z 0-9 . _ -`, so that decoding it as a URL any number of times changes nothing.
-    pub fn mint(&self, info: &PayInfo) -> String {
-        // The constructor saw the current key among the keys.
-        self.mint_with(&self.current, info).unwrap_or_default()
-    }
-
-    /// The link as it was minted with another key. `None`: that key is gone.
-    pub fn mint_with(&self, key_id: &KeyId, info: &PayInfo) -> Option<String> {
+    /// `None`: that key is gone.
+    pub fn mint(&self, key_id: &KeyId, info: &PayInfo) -> Option<String> {
         let key = self.keys.get(key_id)?;
         let mut text = format!("{VERSION}.{key_id}.{}", URL_SAFE_NO_PAD.encode(info.to_bytes()));
         let tag = tag_text(key, &text);
@@ -124,7 +141,8 @@ impl PayInfoKeys {
 
 impl fmt::Debug for PayInfoKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PayInfoKeys({} signs, {} verify)", self.current, self.keys.len())
+        let signers = self.later.len() + 1;
+        write!(f, "PayInfoKeys({signers} sign, {} verify)", self.keys.len())
     }
 }
 
@@ -147,9 +165,17 @@ mod tests {
         KeyId::parse(text).unwrap()
     }
 
-    fn ring(current: &str, keys: &[(&str, u8)]) -> PayInfoKeys {
-        let keys = keys.iter().map(|(name, byte)| (id(name), SecretSlice::from(vec![*byte; 32])));
-        PayInfoKeys::new(id(current), keys).unwrap()
+    fn secrets(keys: &[(&str, u8)]) -> Vec<(KeyId, SecretSlice<u8>)> {
+        keys.iter().map(|(name, byte)| (id(name), SecretSlice::from(vec![*byte; 32]))).collect()
+    }
+
+    /// The first of the keys signs.
+    fn ring(keys: &[(&str, u8)]) -> PayInfoKeys {
+        PayInfoKeys::new(id(keys[0].0), Vec::new(), secrets(keys)).unwrap()
+    }
+
+    fn mint(keys: &PayInfoKeys, info: &PayInfo) -> String {
+        keys.mint(keys.current(Timestamp::from_secs(0)), info).unwrap()
     }
 
     fn info(order: [u8; 16], generation: u16) -> PayInfo {
@@ -164,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_link_survives_and_keeps_its_text() {
-        let keys = ring("p1", &[("p1", 1)]);
-        let text = keys.mint(&info([9; 16], 1));
+        let keys = ring(&[("p1", 1)]);
+        let text = mint(&keys, &info([9; 16], 1));
         assert_eq!(keys.check(&text), Ok(info([9; 16], 1)));
         // A link in a merchant's hands must stay good: this text may never change.
         assert_eq!(text, "v1.p1.CQkJCQkJCQkJCQkJCQkJCQAAAAd3aaO5wAAB.X3a2WvfZ1BYuL7xwxeRiVQ");
@@ -174,23 +200,23 @@ mod tests {
 
     #[test]
     fn keys_rotate_and_old_links_stay_good() {
-        let old = ring("p1", &[("p1", 1)]);
-        let both = ring("p2", &[("p2", 2), ("p1", 1)]);
-        let new = ring("p2", &[("p2", 2)]);
-        let link = old.mint(&info([9; 16], 1));
+        let old = ring(&[("p1", 1)]);
+        let both = ring(&[("p2", 2), ("p1", 1)]);
+        let new = ring(&[("p2", 2)]);
+        let link = mint(&old, &info([9; 16], 1));
         assert!(both.check(&link).is_ok());
-        assert_eq!(both.mint_with(&id("p1"), &info([9; 16], 1)), Some(link.clone()));
+        assert_eq!(both.mint(&id("p1"), &info([9; 16], 1)), Some(link.clone()));
         assert_eq!(new.check(&link), Err(PayInfoError::UnknownKey));
-        assert_eq!(new.mint_with(&id("p1"), &info([9; 16], 1)), None);
+        assert_eq!(new.mint(&id("p1"), &info([9; 16], 1)), None);
         // Same name, other bytes; and another name in front of the same tag.
-        assert_eq!(ring("p1", &[("p1", 3)]).check(&link), Err(PayInfoError::Tag));
+        assert_eq!(ring(&[("p1", 3)]).check(&link), Err(PayInfoError::Tag));
         assert_eq!(both.check(&link.replace(".p1.", ".p2.")), Err(PayInfoError::Tag));
     }
 
     #[test]
     fn what_has_not_the_form_is_refused() {
-        let keys = ring("p1", &[("p1", 1)]);
-        let link = keys.mint(&info([9; 16], 1));
+        let keys = ring(&[("p1", 1)]);
+        let link = mint(&keys, &info([9; 16], 1));
         assert_eq!(keys.check(&"a".repeat(1025)), Err(PayInfoError::TooLong));
         let (head, tag) = link.rsplit_once('.').unwrap();
         for wrong in [
@@ -210,17 +236,31 @@ mod tests {
         ] {
             assert!(keys.check(wrong).is_err(), "{wrong}");
         }
-        let short = PayInfoKeys::new(id("a"), [(id("a"), SecretSlice::from(vec![1; 31]))]).unwrap_err();
+        let short = PayInfoKeys::new(id("a"), Vec::new(), [(id("a"), SecretSlice::from(vec![1; 31]))]).unwrap_err();
         assert_eq!(short, PayInfoKeysError::Length(id("a")));
-        let none = PayInfoKeys::new(id("b"), [(id("a"), SecretSlice::from(vec![1; 32]))]).unwrap_err();
-        assert_eq!(none, PayInfoKeysError::NoCurrent(id("b")));
+        let none = PayInfoKeys::new(id("b"), Vec::new(), secrets(&[("a", 1)])).unwrap_err();
+        assert_eq!(none, PayInfoKeysError::NoSigner(id("b")));
+        let later = vec![PayInfoSigner { key: id("c"), from: Timestamp::from_secs(1) }];
+        let none = PayInfoKeys::new(id("a"), later, secrets(&[("a", 1)])).unwrap_err();
+        assert_eq!(none, PayInfoKeysError::NoSigner(id("c")));
+    }
+
+    #[test]
+    fn each_key_signs_from_its_hour_on() {
+        let later = [("p2", 100), ("p3", 300), ("p4", 200)];
+        let later = later.map(|(name, from)| PayInfoSigner { key: id(name), from: Timestamp::from_secs(from) });
+        let all = secrets(&[("p1", 1), ("p2", 2), ("p3", 3), ("p4", 4)]);
+        let keys = PayInfoKeys::new(id("p1"), later.to_vec(), all).unwrap();
+        for (now, signs) in [(0, "p1"), (99, "p1"), (100, "p2"), (199, "p2"), (200, "p4"), (300, "p4"), (400, "p4")] {
+            assert_eq!(keys.current(Timestamp::from_secs(now)), &id(signs), "at {now}: the one that was made last");
+        }
     }
 
     proptest! {
         #[test]
         fn no_other_text_is_a_link(order: [u8; 16], generation: u16, at in 0usize..80, with in "[A-Za-z0-9._=~ -]") {
-            let keys = ring("p1", &[("p1", 1), ("p2", 2)]);
-            let link = keys.mint(&info(order, generation));
+            let keys = ring(&[("p1", 1), ("p2", 2)]);
+            let link = mint(&keys, &info(order, generation));
             prop_assert_eq!(keys.check(&link), Ok(info(order, generation)));
             let at = at % link.len();
             let mut replaced = link.clone();
@@ -234,7 +274,7 @@ mod tests {
 
         #[test]
         fn no_text_is_a_panic(text in "\\PC{0,200}") {
-            prop_assert!(ring("p1", &[("p1", 1)]).check(&text).is_err());
+            prop_assert!(ring(&[("p1", 1)]).check(&text).is_err());
         }
     }
 }

@@ -285,8 +285,9 @@ pub async fn chunked_bodies_are_taken_and_bounded_alike(world: World) -> World {
 }
 
 pub async fn a_slow_sender_does_not_hold_a_connection(world: World) -> World {
-    let world =
-        world.restart(|settings| (settings.front.header_timeout_ms, settings.front.body_timeout_ms) = (500, 500)).await;
+    let world = world
+        .restart(|settings| (settings.front.header_timeout_ms, settings.front.body_timeout_ms) = (1_000, 1_000))
+        .await;
     let header = "POST /pay HTTP/1.1\r\nhost: a\r\nx-slow: ";
     let body = "POST /pay HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n{\"payInfo\":\"";
     for (begin, answered) in [("", false), (header, false), (body, true)] {
@@ -348,10 +349,10 @@ async fn mint(world: &World, order: &Value, wallet: Wallet, in_s: i64, key: Opti
         None => world.vault.open::<Front>(place, sealed).unwrap(),
     };
     let key_id: KeyId = stored.key_id;
-    let keys = PayInfoKeys::new(key_id.clone(), [(key_id, secret)]).unwrap();
+    let keys = PayInfoKeys::new(key_id.clone(), Vec::new(), [(key_id.clone(), secret)]).unwrap();
     let customer_no = CustomerNo::parse(world.shop.customer_no.clone()).unwrap();
     let merchant = store.merchant_by_customer_no(&customer_no).await.unwrap().unwrap().id;
     let order = OrderId::parse(order["serialNo"].as_str().unwrap()).unwrap();
     let expire_at = Timestamp::from_secs(i64::try_from(now_s()).unwrap() + in_s);
-    keys.mint(&PayInfo { order, merchant, wallet, expire_at, generation: 0 })
+    keys.mint(&key_id, &PayInfo { order, merchant, wallet, expire_at, generation: 0 }).unwrap()
 }
