@@ -164,6 +164,8 @@ const STARVED_MAX: u32 = 8;
 const REPLACED_ONCE_IN: Duration = Duration::from_secs(60);
 /// A connection idle for longer is pinged before use.
 const PING_AFTER: Duration = Duration::from_secs(5);
+/// Between two tries to open a SQLite file that somebody else is making.
+const WAL_RETRY: Duration = Duration::from_millis(20);
 
 impl Store {
     /// Opens the database; a SQLite file that is missing is made.
@@ -298,7 +300,14 @@ async fn open_sqlite(settings: &StoreSettings) -> Result<DatabaseConnection, Sto
     } else if !settings.url.contains("mode=") {
         options = options.create_if_missing(true);
     }
-    Ok(pool.connect_with(options).await?.into())
+    // A fresh file changes to its journal once, and whoever reads it at that moment is refused on the spot, busy timeout or not.
+    let until = Instant::now() + Duration::from_millis(settings.acquire_timeout_ms);
+    loop {
+        match pool.clone().connect_with(options.clone()).await.map_err(StoreError::from) {
+            Err(error) if error.is_lost_race() && Instant::now() < until => tokio::time::sleep(WAL_RETRY).await,
+            opened => return Ok(opened?.into()),
+        }
+    }
 }
 
 async fn open_postgres(settings: &StoreSettings) -> Result<DatabaseConnection, StoreError> {
