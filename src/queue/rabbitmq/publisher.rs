@@ -41,7 +41,7 @@ use crate::queue::{Health, Published, RefusedBecause};
 /// The broker cancels the consumers of a deleted queue, unless one of its name stands by then: that one takes them over without
 /// a word, counts messages as delivered to them, and nothing arrives (RabbitMQ 3.10.8). Cancelled consumers declare the queue
 /// themselves within milliseconds; a publisher comes after them.
-const CONSUMERS_FIRST: Duration = Duration::from_millis(300);
+const CONSUMERS_FIRST: Duration = Duration::from_secs(1);
 
 /// One message, ready to go.
 pub(super) struct Letter {
