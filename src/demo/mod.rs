@@ -179,6 +179,8 @@ fn own_address(listen: SocketAddr) -> SocketAddr {
 fn settings(data: &Data, base_url: &str) -> Settings {
     let mut settings = Settings::default();
     settings.database.url = data.database_url().into();
+    // A laptop's disk may be busy with a build.
+    settings.database.acquire_timeout_ms = 10_000;
     settings.broker.url = "embedded".to_owned().into();
     base_url.clone_into(&mut settings.front.public_url);
     // The merchant's notify URL is our own address.

@@ -232,7 +232,11 @@ mod tests {
         let lookup = SystemLookup::new(2, 2, slow);
         for _ in 0..5 {
             let given_up = tokio::time::timeout(Duration::from_millis(50), lookup.lookup("slow.example", DEAD)).await;
-            assert!(given_up.is_err());
+            assert!(given_up.is_err() || is_crowded(given_up.ok()));
+        }
+        let begun = std::time::Instant::now();
+        while STARTED.load(Ordering::SeqCst) < 2 && begun.elapsed() < Duration::from_secs(20) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(STARTED.load(Ordering::SeqCst), 2);
         assert!(is_crowded(tried(&lookup, "slow.example", None).await), "no place in time");

@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
 };
 
 use super::*;
@@ -110,7 +110,7 @@ async fn hostile_urls_connect_to_nothing() {
     for url in &urls {
         let began = Instant::now();
         assert_eq!(tell(&client, url).await, Told::not(Trouble::Address), "{url}");
-        assert!(began.elapsed() < Duration::from_secs(1), "{url} was tried");
+        assert!(began.elapsed() < Duration::from_secs(5), "{url} was tried");
     }
     assert_eq!(came.load(Ordering::SeqCst), 0);
 }
@@ -204,7 +204,7 @@ async fn an_endless_answer_is_not_read_to_its_end() {
 
 #[tokio::test]
 async fn silence_ends_with_its_timeout() {
-    let short = WebhookSettings { timeout: Duration::from_millis(300), ..settings(true) };
+    let short = WebhookSettings { timeout: Duration::from_secs(2), ..settings(true) };
     let client = WebhookClient::new(&short).unwrap();
     for (answer, status) in
         [("", None), ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nOK\r\n", Some(200))]
@@ -213,10 +213,12 @@ async fn silence_ends_with_its_timeout() {
         let began = Instant::now();
         let told = tell(&client, &format!("http://{addr}/")).await;
         assert_eq!(told, Told::Not { trouble: Trouble::Timeout, status, retry_after: None });
-        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
     // Nobody listens where somebody did.
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let kept = TcpSocket::new_v4().unwrap();
+    kept.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone = kept.local_addr().unwrap();
     assert_eq!(tell(&client, &format!("http://{gone}/")).await, Told::not(Trouble::Connect));
 }
 

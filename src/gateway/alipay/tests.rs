@@ -1,6 +1,6 @@
 //! The gateway against a small wallet that checks our signature and signs its answers.
 
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use super::{
     fake::{Answer, FakeWallet},
@@ -165,10 +165,10 @@ async fn a_refused_prepay_says_whose_move_it_is() {
 
 #[tokio::test]
 async fn a_wallet_that_cannot_be_reached_was_not_asked() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/gateway.do", listener.local_addr().unwrap());
-    drop(listener);
-    let gateway = gateway(&url);
+    // Bound and not listened on, so that nobody else is given the port.
+    let kept = TcpSocket::new_v4().unwrap();
+    kept.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gateway = gateway(&format!("http://{}/gateway.do", kept.local_addr().unwrap()));
     let frozen = gateway.freeze(&ask("2021000000000001")).unwrap();
     let answered = gateway.prepay(&testing::number(), &frozen).await;
     assert!(matches!(answered, Err(GatewayError::Busy { .. })), "{answered:?}");

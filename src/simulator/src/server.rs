@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -92,6 +92,13 @@ pub(crate) async fn keep(
     }
 }
 
+fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
 #[expect(clippy::too_many_arguments, reason = "one caller, and each is one thing")]
 async fn take_connections(
     reach: Reach,
@@ -105,6 +112,13 @@ async fn take_connections(
 ) {
     if reach == Reach::Refused {
         *listener = None;
+        // Bound and not listened on: refused as before, and given to nobody else meanwhile.
+        let _kept = loop {
+            match bound(address) {
+                Ok(kept) => break kept,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
         return std::future::pending().await;
     }
     let listening = loop {

@@ -2,11 +2,11 @@
 
 mod on_sqlite {
     mod on_embedded {
-        use serde_json::{Value, json};
         use simulator::alipay::{AlipayApp, AppOptions, KeyFormat, Kind, Mode, Press};
 
         use crate::{
             cli::deployment::{Deployment, Done, field},
+            processes::phones::until_parameters,
             trip::{
                 harness::{free_addr, until},
                 shop::{Shop, pay_info},
@@ -101,12 +101,9 @@ mod on_sqlite {
             let order = shop.new_order("A1").await;
             let user = at.sim.alipay().new_user();
             let code = at.sim.alipay().new_auth_code(&mini_program.app_id, &user.user_id).unwrap();
-            let body = json!({ "payInfo": pay_info(&order, "ALIPAY"), "code": code });
             let phone = reqwest::Client::builder().no_proxy().build().unwrap();
-            let answer: Value =
-                phone.post(format!("http://{public}/pay")).json(&body).send().await.unwrap().json().await.unwrap();
-            assert_eq!(answer["code"], "200", "{answer:#}\n{}", serve.logged());
-            let trade_no = answer["data"]["tradeNo"].as_str().unwrap();
+            let data = until_parameters(&phone, &[public], &pay_info(&order, "ALIPAY"), &code).await;
+            let trade_no = data["tradeNo"].as_str().unwrap();
             let paid = at.sim.alipay().trade_pay(trade_no, &user.user_id, Press::Pay).await;
             assert_eq!(paid.as_str(), "9000");
             until("the merchant sees the payment", || async { shop.order("A1").await["payStatus"] == "SUCCESS" }).await;

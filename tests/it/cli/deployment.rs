@@ -361,7 +361,8 @@ impl Process {
     }
 
     async fn ended(&mut self) -> i32 {
-        let deadline = Instant::now() + SOON;
+        // A process gives what it is at 25 s, and its consumers 30 s more.
+        let deadline = Instant::now() + 3 * SOON;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().unwrap_or(-1);

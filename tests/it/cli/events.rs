@@ -28,9 +28,10 @@ mod on_sqlite {
         assert!(at.ok(&["event", "resume", "C1", endpoint]).await.contains("is resumed"));
 
         let store = place::connect(&format!("sqlite://{}", at.path("prepay.db").display()), 2).await;
-        // One event made long ago, and one that will be made in the year 2027 of the tests: of those until now it is none.
+        // One event made long ago, and one that will be made in 2096: of those until now it is none.
+        let later = Timestamp::from_secs(4_000_000_000);
         let mut orders = Vec::new();
-        for made_at in [Timestamp::from_secs(1_700_000_000), shop::NOW] {
+        for made_at in [Timestamp::from_secs(1_700_000_000), later] {
             let order = Order { merchant: MerchantId(1), ..shop::order() };
             store.insert_order(&order).await.unwrap();
             let order = shop::step(&store, &order, shop::started(1)).await;
@@ -42,9 +43,11 @@ mod on_sqlite {
             orders.push(order.id);
         }
         let caps = DeliveryCaps { per_endpoint: 10, per_merchant: 10 };
-        for event in store.lease_due_events(shop::secs(1), Duration::from_secs(9), 10, caps).await.unwrap() {
+        for event in
+            store.lease_due_events(later.plus(Duration::from_secs(1)), Duration::from_secs(9), 10, caps).await.unwrap()
+        {
             let last = Tried { status: None, end: TryEnd::Not { trouble: "connect", again_at: None } };
-            store.record_try(&event, last, shop::secs(1)).await.unwrap();
+            store.record_try(&event, last, later.plus(Duration::from_secs(1))).await.unwrap();
         }
         let parked = at.ok(&["event", "list", "--customer", "C1", "--state", "parked"]).await;
         assert!(parked.contains("PAY") && orders.iter().all(|id| parked.contains(&id.to_string())), "{parked}");

@@ -7,6 +7,7 @@ use simulator::wechat::Press;
 
 use crate::{
     cli::deployment::{Deployment, Enrolled, Process},
+    processes::phones::until_parameters,
     store::place::Place,
     trip::{
         harness::{free_addr, until},
@@ -34,6 +35,10 @@ impl Serving {
         at.set("PREPAY_BROKER__PREFIX", &prefix);
         at.set("PREPAY_FRONT__PUBLIC_URL", format!("http://{public}"));
         at.set("PREPAY_FRONT__ALLOW_PRIVATE_NOTIFY_URLS", "true");
+        // A busy broker is waited for nearly as long as the wallet waits for us.
+        at.set("PREPAY_FRONT__PUBLISH_TIMEOUT_MS", "4500");
+        // Nobody asks: what is paid here was told.
+        at.set("PREPAY_SCHEDULER__LOOK_EVERY_MS", "60000");
         at.set_up().await;
         let mut enrolled = at.enrol().await;
         enrolled.shop.base_url = format!("http://{public}");
@@ -48,13 +53,10 @@ impl Serving {
         let order = self.enrolled.shop.new_order(order_no).await;
         let appid = &self.enrolled.wechat_app.appid;
         let openid = self.at.sim.wechat().new_openid(appid);
-        let body =
-            json!({ "payInfo": pay_info(&order, "WECHAT"), "code": self.at.sim.wechat().new_code(appid, &openid) });
+        let code = self.at.sim.wechat().new_code(appid, &openid);
         let phone = reqwest::Client::builder().no_proxy().build().unwrap();
-        let answer = phone.post(format!("http://{}/pay", self.public)).json(&body).send().await.unwrap();
-        let answer: Value = answer.json().await.unwrap();
-        assert_eq!(answer["code"], "200", "{answer:#}");
-        self.at.sim.wechat().request_payment(&answer["data"], &openid, Press::Pay).unwrap();
+        let data = until_parameters(&phone, &[self.public], &pay_info(&order, "WECHAT"), &code).await;
+        self.at.sim.wechat().request_payment(&data, &openid, Press::Pay).unwrap();
         (order, openid)
     }
 

@@ -33,7 +33,7 @@ mod on_sqlite {
         let theirs = added(date, "4200000000000000000000000001");
         at.sim.wechat().change_bills(&enrolled.wechat.mchid, theirs);
 
-        assert!(at.fails(&["reconcile", "--date", &today.to_string()]).await.contains("is not over"));
+        assert!(at.fails(&["reconcile", "--date", &today.next().to_string()]).await.contains("is not over"));
         assert!(at.fails(&["reconcile", "--date", &date.to_string(), "--channel", "9"]).await.contains("channel list"));
         let told = at.ok(&["reconcile", "--date", &date.to_string()]).await;
         assert!(told.contains("1 payments of 1999 fen") && told.contains("1 do not agree"), "{told}");

@@ -2,11 +2,11 @@
 
 mod on_sqlite {
     mod on_embedded {
-        use serde_json::json;
         use simulator::wechat::Press;
 
         use crate::{
             cli::deployment::Deployment,
+            processes::phones::until_parameters,
             trip::{harness::free_addr, shop::pay_info},
         };
 
@@ -27,15 +27,12 @@ mod on_sqlite {
             let openid = at.sim.wechat().new_openid(&enrolled.wechat_app.appid);
             let code = at.sim.wechat().new_code(&enrolled.wechat_app.appid, &openid);
             let phone = reqwest::Client::builder().no_proxy().build().unwrap();
-            let body = json!({ "payInfo": pay_info(&order, "WECHAT"), "code": code });
-            let answer = phone.post(format!("http://{public}/pay")).json(&body).send().await.unwrap();
-            let answer: serde_json::Value = answer.json().await.unwrap();
-            assert_eq!(answer["code"], "200", "{answer:#}");
-            at.sim.wechat().request_payment(&answer["data"], &openid, Press::Pay).unwrap();
+            let data = until_parameters(&phone, &[public], &pay_info(&order, "WECHAT"), &code).await;
+            at.sim.wechat().request_payment(&data, &openid, Press::Pay).unwrap();
 
             assert_eq!(serve.terminate().await, 0, "{}", serve.logged());
             assert!(serve.logged().contains("at work") && serve.logged().contains("left"), "{}", serve.logged());
-            for secret in [openid.as_str(), code.as_str(), answer["data"]["paySign"].as_str().unwrap()] {
+            for secret in [openid.as_str(), code.as_str(), data["paySign"].as_str().unwrap()] {
                 assert!(!serve.logged().contains(secret), "{}", serve.logged());
             }
             let shown = at.ok(&["order", "show", "A1", "--customer", "C1"]).await;

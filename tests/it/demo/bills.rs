@@ -2,17 +2,17 @@
 
 mod on_sqlite {
     mod on_embedded {
-        use std::time::{SystemTime, UNIX_EPOCH};
-
         use reqwest::StatusCode;
         use serde_json::{Value, json};
 
-        use crate::demo::{Phone, start, until};
+        use crate::{
+            demo::{Phone, start, until},
+            trip::harness::until_midnight_is_not_near,
+        };
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn a_payment_that_a_bill_lacks_is_found_and_gone_once_it_is_there() {
-            // A payment before China's midnight and a look after it are about two days.
-            until("midnight is not near", || async { seconds_of_the_day() < 24 * 3600 - 15 }).await;
+            until_midnight_is_not_near().await;
             let demo = start(None).await;
             let phone = Phone::at(&demo.base_url);
             for wallet in look(&phone).await {
@@ -76,10 +76,6 @@ mod on_sqlite {
             let (_, again) = phone.text("/demo/bills").await;
             assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), answer);
             answer["leftOut"].clone()
-        }
-
-        fn seconds_of_the_day() -> u64 {
-            (SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 8 * 3600) % (24 * 3600)
         }
     }
 }

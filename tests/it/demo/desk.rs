@@ -153,6 +153,7 @@ mod on_sqlite {
             })
             .await;
             assert_eq!(phone.seen(&order).await["order"], before["order"]);
+            until("the merchant heard of it", || async { !phone.events_of(&order).await.is_empty() }).await;
             assert_eq!(phone.events_of(&order).await.len(), 1);
             demo.stop().await;
         }

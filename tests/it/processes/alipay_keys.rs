@@ -43,6 +43,8 @@ mod on_postgres {
                 fleet.sim().alipay().set_alipay_key(&app_id, alipays).unwrap();
                 street.goes_on().await;
 
+                // Nothing that was signed with an older key is on its way any more.
+                street.is_told().await;
                 set(&fleet, &["--drop-older-keys"]).await;
                 fleet.fronts_have_read("C3").await;
                 street.goes_on().await;

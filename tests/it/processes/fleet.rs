@@ -87,7 +87,7 @@ impl Fleet {
         let mut shop = Shop::new(customer_no, &field(&key, "key id"), &field(&key, "secret"));
         for front in self.fronts {
             shop.base_url = format!("http://{front}");
-            until("a front knows the new merchant", || async { shop.get("/api/v1/orders/none").await.0 != 401 }).await;
+            until("a front knows the new merchant", || async { shop.get("/api/v1/orders/none").await.0 == 404 }).await;
         }
     }
 

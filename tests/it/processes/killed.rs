@@ -2,7 +2,7 @@
 
 mod on_sqlite {
     mod on_embedded {
-        use serde_json::{Value, json};
+        use serde_json::json;
         use simulator::{Call, Event, Fault, FaultKind, Wallet, wechat::Press};
 
         use crate::{
@@ -127,11 +127,9 @@ mod on_sqlite {
             let order = enrolled.shop.create(&body).await;
             let openid = at.sim.wechat().new_openid(&enrolled.wechat_app.appid);
             let code = at.sim.wechat().new_code(&enrolled.wechat_app.appid, &openid);
-            let body = json!({ "payInfo": pay_info(&order, "WECHAT"), "code": code });
             let phone = reqwest::Client::builder().no_proxy().build().unwrap();
-            let answer = phone.post(format!("http://{public}/pay")).json(&body).send().await.unwrap();
-            let answer: Value = answer.json().await.unwrap();
-            at.sim.wechat().request_payment(&answer["data"], &openid, Press::Pay).unwrap();
+            let data = until_parameters(&phone, &[public], &pay_info(&order, "WECHAT"), &code).await;
+            at.sim.wechat().request_payment(&data, &openid, Press::Pay).unwrap();
 
             let first = inbox.until_heard(1).await.remove(0);
             serve.kill().await;

@@ -72,6 +72,18 @@ impl Street {
             .await;
     }
 
+    /// Each payment so far was told by its wallet, and our worker has taken that.
+    pub async fn is_told(&self) {
+        let ledger = self.sim.ledger();
+        for (number, _) in ledger.payments("") {
+            until("the wallet's notice is taken", async || {
+                ledger.count(&number, Call::Notify, Event::NoticeAccepted) > 0
+            })
+            .await;
+        }
+        self.goes_on().await;
+    }
+
     /// The shoppers go home, the merchant sees each payment, and each was told by its wallet. The orders' numbers.
     pub async fn close(&self, crowd: Crowd) -> Vec<String> {
         self.closing.store(true, Ordering::Relaxed);

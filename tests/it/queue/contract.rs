@@ -218,10 +218,10 @@ pub async fn a_reply_to_nobody_does_not_block(rig: Rig) {
     for to in [address.as_str(), "", "nobody", rig.orders.as_str()] {
         for _ in 0..50 {
             let reply = Reply { command: CommandId::fresh(), outcome: Outcome::Processing };
-            rig.worker.reply(to, &reply, Duration::from_secs(5)).await;
+            rig.worker.reply(to, &reply, Duration::from_secs(60)).await;
         }
     }
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(delivery.ack().await);
     // A reply goes to reply queues alone, whatever address a command names.
     nothing_comes(&mut orders).await;
@@ -232,13 +232,19 @@ pub async fn a_depth_is_counted(rig: Rig) {
         kept(&*rig.front, &command()).await;
     }
     until_ready(&rig.front, QueueName::Orders, 3).await;
-    assert_eq!(rig.front.depth(QueueName::Orders).await, Some(Depth { ready: 3, consumers: 0 }));
+    until("three lie there", async || {
+        rig.front.depth(QueueName::Orders).await == Some(Depth { ready: 3, consumers: 0 })
+    })
+    .await;
     let _orders = rig.worker.consume(QueueName::Orders, 2).await;
     until("a consumer holds two, one in its receiver", || async {
         rig.front.depth(QueueName::Orders).await.is_some_and(|depth| depth.consumers == 1)
     })
     .await;
-    assert_eq!(rig.front.depth(QueueName::Notifications).await, Some(Depth { ready: 0, consumers: 0 }));
+    until("nothing lies in the other", async || {
+        rig.front.depth(QueueName::Notifications).await == Some(Depth { ready: 0, consumers: 0 })
+    })
+    .await;
 }
 
 pub async fn a_dropped_receiver_gives_back(rig: Rig) {

@@ -16,7 +16,9 @@ use prepay::{
         id::{AccountId, CommandId},
         wallet::Wallet,
     },
-    queue::{Broker, Deliveries, Delivery, Envelope, NoticeMessage, Published, QueueName, SharedBroker},
+    queue::{
+        Broker, Deliveries, Delivery, Envelope, NoticeMessage, Published, QueueName, RefusedBecause, SharedBroker,
+    },
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -45,6 +47,19 @@ async fn nothing_comes(deliveries: &mut Deliveries) {
     if let Ok(delivery) = timeout(A_WHILE, deliveries.recv()).await {
         panic!("came: {delivery:?}");
     }
+}
+
+/// A machine under load stops anybody for some milliseconds; a refusal that waited would take long each time.
+async fn assert_refuses_at_once(broker: &dyn Broker, because: RefusedBecause) {
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let envelope = command();
+        let begun = Instant::now();
+        assert_eq!(broker.publish(&envelope, PATIENCE).await, Published::Refused(because));
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    assert!(took[10] < Duration::from_millis(5) && took[19] < PATIENCE / 2, "{took:?}");
 }
 
 fn id_of(delivery: &Delivery) -> CommandId {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use prepay::queue::{
-    Broker, Health,
+    Broker, Health, QueueName,
     rabbitmq::{BrokerUrl, RabbitBroker, RabbitSettings},
     topology::{TopologySettings, definitions},
 };
@@ -56,6 +56,8 @@ impl Rabbit {
     pub async fn broker_with(&self, settings: RabbitSettings) -> Arc<RabbitBroker> {
         let broker = Arc::new(RabbitBroker::start(settings));
         ready(&broker).await;
+        // The consuming connection too: who listens waits two seconds for it, and goes on without.
+        until("both connections stand", async || broker.depth(QueueName::Orders).await.is_some()).await;
         broker
     }
 

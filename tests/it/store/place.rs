@@ -89,7 +89,13 @@ impl Place {
 
     pub async fn sql(&self, sql: &str) {
         let raw = self.raw().await;
-        raw.execute_unprepared(sql).await.expect("the statement runs");
+        // Beside roles at work it may lose a deadlock, or SQLite's turn to write: nothing of it was done then.
+        let mut tries = 0;
+        while let Err(error) = raw.execute_unprepared(sql).await {
+            let text = error.to_string().to_lowercase();
+            assert!(tries < 10 && (text.contains("deadlock") || text.contains("locked")), "{sql}: {error}");
+            tries += 1;
+        }
         raw.close().await.expect("it closes");
     }
 
@@ -126,7 +132,13 @@ impl Place {
 }
 
 pub async fn connect(url: &str, connections: u32) -> Store {
-    let settings = StoreSettings { max_connections: connections, acquire_timeout_ms: 30_000, ..StoreSettings::at(url) };
+    let settings = StoreSettings {
+        max_connections: connections,
+        acquire_timeout_ms: 30_000,
+        lock_timeout_ms: 60_000,
+        statement_timeout_ms: 60_000,
+        ..StoreSettings::at(url)
+    };
     Store::connect(&settings).await.expect("the store opens")
 }
 

@@ -17,9 +17,9 @@ pub async fn a_stuck_pool_is_replaced(place: Place) {
     let order = inserted(&place.store).await;
     let settings = StoreSettings {
         max_connections: 1,
-        acquire_timeout_ms: 200,
-        lock_timeout_ms: 20_000,
-        statement_timeout_ms: 20_000,
+        acquire_timeout_ms: 2_000,
+        lock_timeout_ms: 100_000,
+        statement_timeout_ms: 100_000,
         ..StoreSettings::at(&place.url)
     };
     let store = Store::connect(&settings).await.unwrap();
@@ -36,7 +36,7 @@ pub async fn a_stuck_pool_is_replaced(place: Place) {
         }
     });
 
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     let mut starved = 0;
     loop {
         match store.ping().await {

@@ -159,7 +159,7 @@ pub async fn a_look_that_is_dropped_anywhere_is_made_again(world: World) -> Worl
     let (account, date) = (world.wechat.account, world.day_of(&order).await);
     let now = world.clock.now();
     assert!(world.place.store.want_bill(account, date, now, now).await.unwrap());
-    let mut dropped = 0;
+    let (mut dropped, mut late) = (0, 0);
     loop {
         world.place.sql("UPDATE bill_runs SET leased_until = 1, next_at = 1").await;
         let ended = {
@@ -178,7 +178,12 @@ pub async fn a_look_that_is_dropped_anywhere_is_made_again(world: World) -> Worl
         until("no file is left", || async { is_empty(books.folder.path()) }).await;
         assert_eq!(world.open_kinds().await, [], "after {dropped} waits");
         if let Some(ended) = ended {
-            let run = ended.unwrap().expect("it is due as often as it was dropped");
+            // What the store was at when the look was dropped goes on, and may come after ours.
+            let Some(run) = ended.unwrap() else {
+                late += 1;
+                assert!(late < 20, "it is due as often as it was dropped");
+                continue;
+            };
             assert_eq!((run.state, run.totals.discrepancies), (RunState::Matched, 0));
             break;
         }
@@ -251,10 +256,13 @@ impl BillProgress for Half {
         }
         self.0.0.fetch_add(1, Ordering::SeqCst);
         let began = Instant::now();
-        while self.0.0.load(Ordering::SeqCst) < 2 {
-            assert!(began.elapsed() < SOON, "the other look does not come so far");
-            std::thread::yield_now();
-        }
+        // The other one may need this thread to come so far.
+        tokio::task::block_in_place(|| {
+            while self.0.0.load(Ordering::SeqCst) < 2 {
+                assert!(began.elapsed() < SOON, "the other look does not come so far");
+                std::thread::yield_now();
+            }
+        });
     }
 }
 
@@ -330,7 +338,9 @@ pub async fn a_wallet_that_contradicts_confirms_nothing(world: World) -> World {
 }
 
 /// A scheduler that was away wants every day since, and a person who matched yesterday's bill by hand changes nothing about that.
-pub async fn a_scheduler_that_was_away_wants_every_day(world: World) -> World {
+pub async fn a_scheduler_that_was_away_wants_every_day(mut world: World) -> World {
+    // Away: a look of its own between two statements would want these days first.
+    world.stop_roles().await;
     let account = world.wechat.account;
     let now = world.clock.now();
     world.place.sql(&format!("UPDATE channel_accounts SET created_at = created_at - {}", 9 * DAY_MS)).await;

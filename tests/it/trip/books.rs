@@ -17,7 +17,11 @@ use serde_json::Value;
 use simulator::{BillChange, BillRow, Bills};
 use tempfile::TempDir;
 
-use super::{harness::World, sides::Side};
+use super::{
+    harness::{World, until, until_midnight_is_not_near},
+    sides::Side,
+    watched::Scraped,
+};
 
 /// What a scheduler has, without one: each look is made by the test.
 pub(super) struct Books {
@@ -27,6 +31,8 @@ pub(super) struct Books {
 
 impl World {
     pub(super) async fn books(&self) -> Books {
+        until_midnight_is_not_near().await;
+        self.until_bills_were_looked_at().await;
         let folder = TempDir::new().unwrap();
         let keys = &self.settings.keys;
         let vault = Arc::new(Vault::new(keys.front.as_ref(), keys.back.as_ref()).unwrap());
@@ -41,6 +47,15 @@ impl World {
             ..StepSettings::default()
         };
         Books { steps: Steps { store, registry, clock, settings }, folder }
+    }
+
+    /// A scheduler looks for bills as it starts, and not again beside a test: what that look would do is the test's to do.
+    async fn until_bills_were_looked_at(&self) {
+        let Some(scheduler) = self.apps.len().checked_sub(1) else { return };
+        until("the scheduler has looked for bills", async || {
+            Scraped::from(self, scheduler).await.has("prepay_bills_failed")
+        })
+        .await;
     }
 
     pub(super) fn account(&self, side: Side) -> AccountId {

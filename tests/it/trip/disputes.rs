@@ -2,7 +2,7 @@
 
 use prepay::domain::id::OrderId;
 use serde_json::{Value, json};
-use simulator::FaultKind;
+use simulator::{Call, FaultKind};
 
 use super::{
     caller::assert_refused,
@@ -40,6 +40,8 @@ impl World {
         let mut body = order_body(order_no);
         body["notifyUrl"] = json!(inbox.url);
         let (order, person) = (self.shop.create(&body).await, self.person(side));
+        // Nobody asks the wallet: what the row learns, it learns from notices.
+        self.fault_always(side, Call::Query, &order, FaultKind::HtmlBefore);
         self.pay_in_silence(&order, &person).await;
         assert_taken(side, &self.notify(side, &number(&order, 1), std::slice::from_ref(lie)).await);
         self.until_anomaly(order_no, "PERSON").await;

@@ -155,10 +155,15 @@ pub async fn silent_endpoints_that_are_tried_again_delay_no_other_merchant(world
     let due = format!("UPDATE endpoints SET by_hand = (1 = 0), probe_at = {}", world.clock.now().ms());
     world.place.sql(&due).await;
     super::harness::until("they are tried again", || async { *count.borrow() > 0 }).await;
-    let closed = Instant::now();
-    close(theirs, inbox.url.clone()).await;
-    inbox.until_heard(1).await;
-    assert!(closed.elapsed() < Duration::from_secs(3), "{:?}", closed.elapsed());
+    let mut took = Vec::new();
+    for n in 1..=3 {
+        let closed = Instant::now();
+        close(theirs, inbox.url.clone()).await;
+        inbox.until_heard(n).await;
+        took.push(closed.elapsed());
+    }
+    took.sort_unstable();
+    assert!(took[1] < Duration::from_secs(3), "{took:?}");
     silence.abort();
     world
 }
@@ -177,10 +182,15 @@ pub async fn a_silent_endpoint_delays_no_other(world: World) -> World {
         world.paid_order_telling(&format!("S{n}"), &silent).await;
     }
     silent.until_heard(2).await;
-    world.paid_order_telling("A1", &other).await;
-    let paid = Instant::now();
-    other.until_heard(1).await;
-    assert!(paid.elapsed() < Duration::from_secs(4), "{:?}", paid.elapsed());
+    let mut took = Vec::new();
+    for n in 1..=3 {
+        world.paid_order_telling(&format!("A{n}"), &other).await;
+        let paid = Instant::now();
+        other.until_heard(n).await;
+        took.push(paid.elapsed());
+    }
+    took.sort_unstable();
+    assert!(took[1] < Duration::from_secs(4), "{took:?}");
     world
 }
 
@@ -191,7 +201,7 @@ pub async fn a_failing_endpoint_is_paused_and_resumes(world: World) -> World {
     world.webhook_secret(&world.shop, "w1").await;
     let world = world
         .restart(|settings| {
-            settings.scheduler.events_speed_up = times(100);
+            settings.scheduler.events_speed_up = times(1_000);
             settings.scheduler.endpoint_failures_to_pause = 3;
             settings.scheduler.endpoint_pause_ms = 300;
             settings.scheduler.endpoint_pause_max_ms = 1_000;
@@ -210,8 +220,11 @@ pub async fn a_failing_endpoint_is_paused_and_resumes(world: World) -> World {
     for n in 1..=5 {
         world.until_notified(&format!("A{n}"), "DELIVERED").await;
     }
-    let endpoints = world.place.store.list_endpoints(10).await.unwrap();
-    assert!(endpoints.iter().all(|endpoint| !endpoint.paused && endpoint.failures == 0), "{endpoints:?}");
+    super::harness::until("the endpoint is as good as new", || async {
+        let endpoints = world.place.store.list_endpoints(10).await.unwrap();
+        endpoints.iter().all(|endpoint| !endpoint.paused && endpoint.failures == 0)
+    })
+    .await;
     world
 }
 
@@ -219,10 +232,10 @@ pub async fn a_restart_in_the_middle_of_a_delivery_tells_again_under_the_same_id
     let inbox = Inbox::open().await;
     inbox.is_silent();
     world.webhook_secret(&world.shop, "w1").await;
+    let world = world.restart(|settings| settings.scheduler.events_speed_up = times(100)).await;
     world.paid_order_telling("A1", &inbox).await;
     inbox.until_heard(1).await;
-    // Shorter than the try under way: it is given up.
-    let world = world.restart(|settings| settings.scheduler.events_speed_up = times(100)).await;
+    let world = world.restart(|_| ()).await;
     inbox.says(200);
     let told = world.until_notified("A1", "DELIVERED").await;
     let heard = inbox.heard();
@@ -238,7 +251,7 @@ pub async fn after_its_last_try_an_event_is_parked_and_can_be_sent_again(world: 
     world.webhook_secret(&world.shop, "w1").await;
     let world = world
         .restart(|settings| {
-            settings.scheduler.events_speed_up = times(15_000);
+            settings.scheduler.events_speed_up = times(60_000);
             settings.scheduler.endpoint_failures_to_pause = 1_000;
         })
         .await;
@@ -294,9 +307,15 @@ async fn the_standards_own_library_verifies(world: World) -> World {
         for file in ["package.json", "package-lock.json", "verify.mjs"] {
             std::fs::copy(sources.join(file), folder.join(file)).unwrap();
         }
-        let ci = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-        let installed = Command::new("npm").args(ci).current_dir(&folder).stdout(Stdio::null()).output();
-        let installed = installed.expect("npm is installed: run tests/run");
+        let ci = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"];
+        let install = || Command::new("npm").args(ci).current_dir(&folder).stdout(Stdio::null()).output();
+        // The registry may not answer at this moment.
+        let mut installed = install().expect("npm is installed: run tests/run");
+        for _ in 0..2 {
+            if !installed.status.success() {
+                installed = install().unwrap();
+            }
+        }
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
         let case = json!({
             "secrets": secrets,

@@ -324,10 +324,26 @@ fn settings(url: &str, via: Via, front_key: &SecretString, back_key: &SecretStri
     settings.reload_every_ms = 200;
     settings.scheduler.look_every_ms = 100;
     settings.scheduler.keys_every_ms = 200;
+    // Whoever looks at bills does so by itself: a look of the scheduler's would be in its way.
+    settings.scheduler.bills_every_ms = 3_600_000;
     // A little more than the simulated wallets' own, whose minute is 0.6 s.
     settings.scheduler.wechat_refund_spacing_ms = 1_000;
     settings.scheduler.alipay_refund_spacing_ms = 200;
     settings
+}
+
+/// A payment before China's midnight and a look after it are about two days, so a test about a day begins after it.
+pub async fn until_midnight_is_not_near() {
+    const DAY_S: u64 = 24 * 3600;
+    const NEAR_S: u64 = 60;
+    loop {
+        let left_s = DAY_S - (super::shop::now_s() + 8 * 3600) % DAY_S;
+        if left_s > NEAR_S {
+            return;
+        }
+        // Over in that long; a test is stopped long after.
+        sleep(Duration::from_secs(left_s)).await;
+    }
 }
 
 /// A port that was free a moment ago: not of those that the system gives to whoever connects or listens meanwhile, and not the
@@ -338,7 +354,8 @@ pub fn free_addr() -> SocketAddr {
         sync::atomic::{AtomicU32, Ordering},
     };
     const FIRST: u32 = 12_000;
-    const COUNT: u32 = 20_000;
+    // The servers that tests start take theirs from 20000 on.
+    const COUNT: u32 = 8_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);

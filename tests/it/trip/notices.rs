@@ -14,6 +14,9 @@ use super::{
     watched::Scraped,
 };
 
+/// A call that waits for what a wallet says, on a machine that is in no hurry.
+const PATIENT_MS: u64 = 8_000;
+
 impl World {
     /// The wallet tells of a paid number now, with these lies; what it is answered.
     pub async fn notify(&self, side: Side, number: &str, lies: &[FaultKind]) -> (u16, String) {
@@ -36,6 +39,15 @@ impl World {
         let id = OrderId::parse(order["serialNo"].as_str().unwrap()).unwrap();
         let rows = self.place.store.history(id).await.unwrap();
         rows.into_iter().map(|row| (row.version, row.events.join(","))).collect()
+    }
+
+    /// The same, and its wallet answers no question either: what the row learns, it learns from a notice.
+    pub async fn paid_untold(&self, order_no: &str, side: Side) -> (Value, Person) {
+        let (order, person) = (self.shop.new_order(order_no).await, self.person(side));
+        self.fault_always(side, Call::Query, &order, FaultKind::CloseBefore);
+        let data = self.tap_ready(&order, &person).await;
+        self.press_pay(&data, &person).await.unwrap();
+        (order, person)
     }
 
     /// An order that its payer paid and nobody was told of.
@@ -135,7 +147,7 @@ pub async fn the_wallets_habits_do_not_matter(world: World) -> World {
 pub async fn a_forged_notice_is_refused_and_changes_no_row(world: World) -> World {
     world.lose_all_notices();
     for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
-        let (order, _) = world.paid_unheard(order_no, side).await;
+        let (order, _) = world.paid_untold(order_no, side).await;
         let sent = number(&order, 1);
         let mut lies = vec![FaultKind::WrongSignature, FaultKind::UndecodableSignature, FaultKind::Unsigned];
         if side == Side::Wechat {
@@ -143,7 +155,8 @@ pub async fn a_forged_notice_is_refused_and_changes_no_row(world: World) -> Worl
             lies.extend([
                 FaultKind::SignTest,
                 FaultKind::UnknownSerial,
-                FaultKind::TimestampShift { seconds: 302 },
+                // One from the future comes nearer while it travels.
+                FaultKind::TimestampShift { seconds: 330 },
                 FaultKind::TimestampShift { seconds: -302 },
                 missing("Wechatpay-Timestamp"),
                 missing("Wechatpay-Nonce"),
@@ -176,7 +189,7 @@ pub async fn a_payment_of_another_amount_or_payee_waits_for_a_person(world: Worl
         ];
         for (n, lie) in lies.into_iter().enumerate() {
             let order_no = format!("{}{n}", side.name());
-            let (order, person) = world.paid_unheard(&order_no, side).await;
+            let (order, person) = world.paid_untold(&order_no, side).await;
             world.notify(side, &number(&order, 1), std::slice::from_ref(&lie)).await;
             let deadline = Instant::now() + Duration::from_secs(10);
             let stored = loop {
@@ -205,8 +218,10 @@ pub async fn a_queried_payment_of_another_amount_waits_for_a_person(world: World
     world.lose_all_notices();
     for side in Side::BOTH {
         let order_no = side.name();
-        let (order, _) = world.paid_unheard(order_no, side).await;
+        let (order, person) = (world.shop.new_order(order_no).await, world.person(side));
+        let data = world.tap_ready(&order, &person).await;
         world.fault_always(side, Call::Query, &order, FaultKind::WrongAmount { fen: 1 });
+        world.press_pay(&data, &person).await.unwrap();
         let (_, answer) = world.post("/pay/result", &json!({ "payInfo": pay_info(&order, side.name()) })).await;
         assert_ne!(answer["data"]["payStatus"], "SUCCESS");
         until("the dispute is visible", || async {
@@ -221,13 +236,16 @@ pub async fn a_queried_payment_of_another_amount_waits_for_a_person(world: World
 /// What looks foreign to accounts that were read before may be a mini-program's that was enrolled since.
 pub async fn nobody_disputes_a_payment_by_accounts_that_cannot_be_read(world: World) -> World {
     world.lose_all_notices();
-    let (order, _) = world.paid_unheard("A1", Side::Wechat).await;
+    let (order, person) = (world.shop.new_order("A1").await, world.person(Side::Wechat));
+    let data = world.tap_ready(&order, &person).await;
     let lie = world.fault_always(Side::Wechat, Call::Query, &order, FaultKind::WrongAmount { fen: 1 });
     world.place.sql("UPDATE registry SET id = 2").await;
+    world.press_pay(&data, &person).await.unwrap();
+    let before = world.sim.faults().struck(lie);
     let asked = json!({ "payInfo": pay_info(&order, "WECHAT") });
     until("the wallet was asked twice", || async {
         world.post("/pay/result", &asked).await;
-        world.sim.faults().struck(lie) >= 2
+        world.sim.faults().struck(lie) >= before + 2
     })
     .await;
     assert_eq!(world.shop.order("A1").await["anomalies"], json!([]));
@@ -241,6 +259,7 @@ pub async fn nobody_disputes_a_payment_by_accounts_that_cannot_be_read(world: Wo
 }
 
 pub async fn a_page_that_asks_hears_of_a_payment_whose_notice_was_lost(world: World) -> World {
+    let world = world.restart(|settings| settings.front.result_wait_ms = PATIENT_MS).await;
     world.lose_all_notices();
     for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
         let (order, _) = world.paid_unheard(order_no, side).await;
@@ -264,6 +283,7 @@ impl World {
 
 /// The merchant's own question goes to the wallet first, when it asks for that.
 pub async fn a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost(world: World) -> World {
+    let world = world.restart(|settings| settings.front.result_wait_ms = PATIENT_MS).await;
     world.lose_all_notices();
     for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
         world.paid_unheard(order_no, side).await;
@@ -275,6 +295,8 @@ pub async fn a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost(worl
 
 /// Open, being closed and past its expiry: what the wallet did not say it is not called to have said.
 pub async fn no_merchant_is_told_synced_while_the_wallet_is_silent(world: World) -> World {
+    // A wallet that is silent for long is left alone, which is another test's.
+    let world = world.restart(|settings| settings.worker.account_failures_to_open = 1_000).await;
     world.lose_all_notices();
     for side in Side::BOTH {
         let named = ["open", "closing", "over"].map(|how| format!("{}-{how}", side.name()));
@@ -292,10 +314,17 @@ pub async fn no_merchant_is_told_synced_while_the_wallet_is_silent(world: World)
         world.place.sql(&format!("UPDATE orders SET expire_at = {} WHERE id = '{id}'", over.ms())).await;
         for (order_no, order) in named.iter().zip(&orders) {
             let asked = world.sim.ledger().queries_of(&number(order, 1));
-            let synced = world.synced(order_no).await;
-            assert_eq!((&synced["payStatus"], &synced["synced"]), (&json!("PROCESSING"), &json!(false)), "{synced:#}");
-            let again = world.sim.ledger().queries_of(&number(order, 1));
-            assert!(again > asked, "{order_no}: the wallet was asked");
+            // A question that is under way is left alone; then the next call asks.
+            until("the wallet was asked", async || {
+                let synced = world.synced(order_no).await;
+                assert_eq!(
+                    (&synced["payStatus"], &synced["synced"]),
+                    (&json!("PROCESSING"), &json!(false)),
+                    "{synced:#}"
+                );
+                world.sim.ledger().queries_of(&number(order, 1)) > asked
+            })
+            .await;
         }
         world.sim.faults().clear();
         for (order_no, status) in named.iter().zip(["PROCESSING", "CLOSE", "CLOSE"]) {
@@ -311,11 +340,12 @@ pub async fn no_merchant_is_told_synced_while_the_wallet_is_silent(world: World)
 
 /// Once in three seconds per order, however often the page asks.
 pub async fn a_page_that_asks_all_the_time_does_not_hammer_the_wallet(world: World) -> World {
+    let world = world.restart(|settings| settings.front.result_wait_ms = PATIENT_MS).await;
     world.lose_all_notices();
     let order = world.shop.new_order("A1").await;
+    let started = Instant::now();
     world.tap_ready(&order, &world.person(Side::Wechat)).await;
     let link = json!({ "payInfo": pay_info(&order, "WECHAT") });
-    let started = Instant::now();
     join_all((0..20).map(|_| world.post("/pay/result", &link))).await;
     let most = 1 + usize::try_from(started.elapsed().as_secs() / 3 + started.elapsed().as_secs() / 5).unwrap();
     let asked = world.sim.ledger().queries_of(&number(&order, 1));
@@ -340,7 +370,7 @@ pub async fn a_payment_nobody_hears_of_is_found_by_asking(world: World) -> World
 pub async fn a_notice_before_the_prepays_answer_pays(world: World) -> World {
     for (order_no, side) in [("A1", Side::Wechat), ("A2", Side::Alipay)] {
         let order = world.shop.new_order(order_no).await;
-        world.fault(side, Call::Prepay, &order, FaultKind::DelayAnswer { ms: 2_000 });
+        world.fault(side, Call::Prepay, &order, FaultKind::DelayAnswer { ms: 4_500 });
         let person = world.person(side);
         let phone = world.tap(&order, &person);
         let payer = async {
@@ -368,12 +398,16 @@ pub async fn notices_that_cannot_be_read_keep_nobody_elses_waiting(world: World)
     let their_number = number(&theirs, 1);
     // Half of the sixteen places may wait for them: a new key may be entered a moment later. The embedded broker keeps what was
     // settled alone: the wallet is told to come again with those.
-    let said = join_all((0..64).map(|_| world.notify(Side::Wechat, &their_number, &[]))).await;
+    let mut said = Vec::new();
+    for _ in 0..4 {
+        said.extend(join_all((0..16).map(|_| world.notify(Side::Wechat, &their_number, &[]))).await);
+    }
     assert!(said.iter().filter(|(status, _)| *status == 200).count() >= 56, "{said:?}");
     let told = Instant::now();
     assert_taken(Side::Alipay, &world.notify(Side::Alipay, &number(&ours, 1), &[]).await);
     world.until_status("A2", "SUCCESS").await;
-    assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
+    // Those that wait do so for fifteen seconds, of which three or so are over.
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
     until("the rest waits for a person", || async { world.place.rows_of("parked").await >= 56 }).await;
     // Tests beside this one count there as well, so it is no less than that.
     let alarmed = counted().await - counted_before;

@@ -197,7 +197,8 @@ pub async fn the_largest_and_smallest_orders_are_taken(world: World) -> World {
         .unwrap()
         .unix_timestamp()
             - i64::try_from(now_s()).unwrap();
-        assert!((minutes * 60 - 20..=minutes * 60).contains(&left), "{minutes} {left}");
+        // The front's clock is the database's, which it knows to a quarter of a second.
+        assert!((minutes * 60 - 20..=minutes * 60 + 2).contains(&left), "{minutes} {left}");
     }
     // Without WeChat its limits do not hold.
     for (n, (field, value)) in

@@ -211,13 +211,13 @@ pub async fn a_crowd_on_one_link_pays_once(world: World) -> World {
         }
     }
     assert!(paid <= 1, "{answers:#?}");
-    assert_eq!(world.payable_at_once_max(&order), 1, "{answers:#?}");
     if paid == 0 {
         // Everybody was told to wait or to come again: then the first who does gets on.
         let data = world.pay_patiently(&world.login_body(&order, &crowd[0])).await;
         world.press_pay(&data, &crowd[0]).await.unwrap();
     }
     world.until_status("A1", "SUCCESS").await;
+    assert_eq!(world.payable_at_once_max(&order), 1, "{answers:#?}");
     world
 }
 
@@ -289,6 +289,8 @@ pub async fn a_payer_who_paid_unheard_is_not_sent_to_pay_again(world: World) -> 
     let order = world.shop.new_order("A1").await;
     let person = world.person(Side::Wechat);
     let data = world.tap_ready(&order, &person).await;
+    // The scheduler's own questions are not what is counted here.
+    world.place.sql("UPDATE attempts SET next_query_at = next_query_at + 600000").await;
     let asked = world.sim.ledger().queries_of(&number(&order, 1));
     assert_ready(&world.tap(&order, &person).await);
     assert_eq!(world.sim.ledger().queries_of(&number(&order, 1)), asked, "a quick second tap costs nothing");

@@ -4,9 +4,12 @@ use std::process::Command;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
+use tokio::{
+    task::spawn_blocking,
+    time::{Duration, Instant, sleep},
+};
 
-use super::harness::{World, until};
+use super::harness::{SOON, World, until};
 
 impl World {
     pub async fn rabbit(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
@@ -67,8 +70,14 @@ impl World {
 
     /// The connection that hears this front's replies, by the name the API knows it by. It learns of one after a second or so.
     pub async fn replies_connection(&self) -> String {
-        until("the front's reply queue is known", || async { self.known_replies_connection().await.is_some() }).await;
-        self.known_replies_connection().await.unwrap()
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(name) = self.known_replies_connection().await {
+                return name;
+            }
+            assert!(Instant::now() < deadline, "the front's reply queue is not known");
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn known_replies_connection(&self) -> Option<String> {

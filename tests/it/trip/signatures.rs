@@ -33,7 +33,8 @@ pub async fn a_call_that_is_not_signed_as_published_is_401_with_our_time(world: 
         bad.push((format!("{name} twice"), twice));
         bad.push((format!("{name} empty"), set(name, "")));
     }
-    for off in [-301_i64, 301, -86_400] {
+    // What is signed ahead comes nearer while the others are sent; the second itself is `auth.rs`' own test.
+    for off in [-301_i64, 330, -86_400] {
         let at = now_s().checked_add_signed(off + off.signum()).unwrap();
         bad.push((format!("signed {off} s off"), shop.call_at(Method::POST, ORDERS, body.as_bytes(), at)));
     }
@@ -50,7 +51,7 @@ pub async fn a_call_that_is_not_signed_as_published_is_401_with_our_time(world: 
     ] {
         bad.push((format!("{name}: {value}"), set(name, value)));
     }
-    let later = (now_s() + 1).to_string();
+    let later = (now_s() + 30).to_string();
     bad.push(("another second than signed".into(), set("x-timestamp", &later)));
     let bend = |what: &str, change: &dyn Fn(&mut Call)| {
         let mut call = good();
@@ -76,7 +77,7 @@ pub async fn a_call_that_is_not_signed_as_published_is_401_with_our_time(world: 
     }
     assert_eq!(world.place.rows_of("orders").await, 0);
     // The edges of the window, and a query that was signed as sent.
-    for off in [-295_i64, 295] {
+    for off in [-280_i64, 280] {
         let call = shop.call_at(Method::POST, ORDERS, body.as_bytes(), now_s().checked_add_signed(off).unwrap());
         assert_eq!(world.shop.send(call).await.0, StatusCode::OK, "{off}");
     }
@@ -220,7 +221,7 @@ pub async fn an_unknown_merchant_and_a_wrong_key_are_answered_alike(world: World
     let said = |customer_no: &'static str| {
         let world = &world;
         async move {
-            let calls = (0..130).map(|_| {
+            let calls = (0..300).map(|_| {
                 let mut call = world.shop.call(Method::GET, "/api/v1/orders/A1", b"");
                 call.headers.iter_mut().find(|(name, _)| *name == "x-customer-no").unwrap().1 = customer_no.to_owned();
                 call.headers.iter_mut().find(|(name, _)| *name == "x-key-id").unwrap().1 = "k9".to_owned();

@@ -160,8 +160,11 @@ async fn is_closed_unpaid(world: &World, side: Side, position: &str) {
     let (order_no, person) = (format!("{position}-closed"), world.person(side));
     let order = world.shop.new_order(&order_no).await;
     let data = world.pay_patiently(&world.login_body(&order, &person)).await;
-    let told = world.synced(&order_no).await;
-    assert_eq!((&told["payStatus"], &told["synced"]), (&json!("PROCESSING"), &json!(true)), "{position}: {told:#}");
+    let told = async || {
+        let told = world.synced(&order_no).await;
+        told["payStatus"] == "PROCESSING" && told["synced"] == true
+    };
+    until(&format!("{position}: the wallet says how it stands"), told).await;
     assert_closed(&world.close(&order_no).await);
     let (sent, ledger) = (number(&order, 1), world.sim.ledger());
     assert_eq!(ledger.count(&sent, Call::Close, Event::Closed), 1, "{position}");

@@ -125,6 +125,11 @@ impl World {
     }
 
     /// The wallet tells of a refund now, with these lies; what it is answered.
+    /// A genuine notice that is a step on the way: a machine that is too slow for it is told again, as a wallet does.
+    pub async fn until_taken(&self, side: Side, number: &str) {
+        until("the notice is taken", async || self.notify(side, number, &[]).await == received(side)).await;
+    }
+
     pub async fn notify_refund(
         &self,
         side: Side,

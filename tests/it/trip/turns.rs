@@ -20,6 +20,7 @@ async fn questions_go_on_beside(world: World, trouble: FaultKind) -> World {
     world.lose_all_notices();
     let fault = Fault::once(Side::Wechat.sim(), Call::Query, trouble).when(Match::any()).always();
     let fault = world.sim.faults().add(fault);
+    let began = Instant::now();
     for order in 0..8 {
         world.paid_unheard(&format!("bad-{order}"), Side::Wechat).await;
     }
@@ -29,7 +30,8 @@ async fn questions_go_on_beside(world: World, trouble: FaultKind) -> World {
     let took = started.elapsed();
     assert!(took < Duration::from_secs(10), "found by asking after {took:?}");
     let struck = world.sim.faults().struck(fault);
-    assert!((1..=8).contains(&struck), "{struck} questions to a wallet that is left alone");
+    // Once a second at most, and nobody is asked in the first five.
+    assert!((1..=began.elapsed().as_secs()).contains(&struck), "{struck} questions to a wallet that is left alone");
     world.sim.faults().clear();
     world.until_status("bad-7", "SUCCESS").await;
     world

@@ -13,7 +13,6 @@ use prepay::{
     worker::{self, WorkerSettings},
 };
 use serde_json::json;
-use simulator::{Call, FaultKind};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +30,7 @@ const HOSTS: [&str; 7] =
 pub async fn the_host_that_a_notice_is_sent_to_changes_no_verdict(world: World) -> World {
     world.lose_all_notices();
     for side in Side::BOTH {
-        let (order, _) = world.paid_unheard(side.name(), side).await;
-        // Nobody asks the wallet: what the row learns, it learns from a notice.
-        world.fault_always(side, Call::Query, &order, FaultKind::CloseBefore);
+        let (order, _) = world.paid_untold(side.name(), side).await;
         let genuine = world.genuine(side, world.merchant_no(side), &number(&order, 1));
         let before = world.rows_about(&order).await;
         for host in HOSTS {
@@ -102,8 +99,7 @@ pub async fn a_queued_notice_that_does_not_verify_is_set_aside(world: World) -> 
     let road = Road::open(&world).await;
     let counted = async || Scraped::from(&world, 0).await.sum("prepay_parked_total", &[]);
     for (parked, side) in (1..).zip(Side::BOTH) {
-        let (order, _) = world.paid_unheard(side.name(), side).await;
-        world.fault_always(side, Call::Query, &order, FaultKind::CloseBefore);
+        let (order, _) = world.paid_untold(side.name(), side).await;
         let genuine = world.genuine(side, world.merchant_no(side), &number(&order, 1));
         let (mut rows, count) = (world.rows_about(&order).await, counted().await);
         road.queue(&world, side, &genuine.bent()).await;

@@ -45,13 +45,13 @@ async fn an_unknown_outcome_may_or_may_not_have_happened() {
     assert_eq!(answer.node["code"], "20000");
     client.query("F1").await.refused("ACQ.TRADE_NOT_EXIST");
 
-    scene.simulator.alipay().set_switches(|switches| switches.lost_create_hidden_ms = 3_000);
+    scene.simulator.alipay().set_switches(|switches| switches.lost_create_hidden_ms = 60_000);
     scene.fault(Call::Prepay, unknown(true));
     client.create(&order, None).await.refused("isp.unknow-error");
     client.query("F1").await.refused("ACQ.TRADE_NOT_EXIST");
     client.close("F1").await.refused("ACQ.TRADE_NOT_EXIST");
     let again = client.create(&order, None).await.ok();
-    scene.simulator.clock().advance(Duration::from_secs(3));
+    scene.simulator.clock().advance(Duration::from_secs(60));
     assert_eq!(client.query("F1").await.ok()["trade_no"], again["trade_no"]);
     assert_eq!(scene.simulator.ledger().count("F1", Call::Prepay, Event::Created), 1);
 }

@@ -48,6 +48,7 @@ impl Counter {
 #[tokio::test]
 async fn a_request_number_moves_money_once() {
     let counter = Counter::open().await;
+    counter.simulator.alipay().set_switches(|switches| switches.refund_spacing_ms = 60_000);
     counter.paid("T1", None).await;
     let first = counter.refund("T1", "R1", "10.00").await.ok();
     assert_eq!((&first["fund_change"], &first["refund_fee"]), (&json!("Y"), &json!("10.00")));
@@ -58,7 +59,7 @@ async fn a_request_number_moves_money_once() {
     counter.simulator.alipay().set_switches(|switches| switches.early_refund = EarlyRefund::SystemError);
     counter.refund("T1", "R2", "1.00").await.refused("ACQ.SYSTEM_ERROR");
     assert_eq!(counter.client.query("T1").await.ok()["trade_status"], "TRADE_SUCCESS");
-    counter.wait(3);
+    counter.wait(60);
     counter.refund("T1", "R2", "78.89").await.refused("ACQ.REFUND_AMT_NOT_EQUAL_TOTAL");
     let rest = counter.refund("T1", "R2", "78.88").await.ok();
     assert_eq!((&rest["fund_change"], &rest["refund_fee"]), (&json!("Y"), &json!("88.88")), "cumulative");

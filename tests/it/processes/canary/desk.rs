@@ -66,7 +66,7 @@ pub async fn a_parked_notice(at: &Deployment, enrolled: &Enrolled, place: &Place
     let order = till.shop.new_order("GONE").await;
     phone.pay(till, &order).await;
     parked::take_away(place, &order).await;
-    let number = format!("{}01", order["serialNo"].as_str().unwrap());
+    let number = at.sim.ledger().payments(order["serialNo"].as_str().unwrap()).pop().expect("it is paid").0;
     at.sim.wechat().notify_now(&enrolled.wechat.mchid, &number, &[]).await.unwrap();
     until("it is set aside", || async { place.store.list_parked(9).await.unwrap().len() == 1 }).await;
     let id = place.store.list_parked(1).await.unwrap().remove(0).id;

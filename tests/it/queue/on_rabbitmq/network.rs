@@ -23,7 +23,7 @@ async fn through_a_proxy(rabbit: &Rabbit) -> (Proxy, RabbitSettings) {
     let (server, vhost) = tail.split_once('/').unwrap();
     let proxy = Proxy::to(server.parse().expect("an address of numbers")).await;
     let url = BrokerUrl::parse(&format!("{head}@{}/{vhost}", proxy.address)).unwrap();
-    (proxy, RabbitSettings { url, publish_channels: 1, connect_timeout_ms: 500, ..rabbit.settings() })
+    (proxy, RabbitSettings { url, publish_channels: 1, ..rabbit.settings() })
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_confirm_that_comes_late_is_unknown_and_its_channel_waits_for_it() {
 async fn a_channel_whose_confirm_never_comes_is_replaced() {
     let rabbit = Rabbit::shared();
     let (proxy, settings) = through_a_proxy(&rabbit).await;
-    let broker = rabbit.broker_with(RabbitSettings { confirm_max_ms: 1_500, ..settings }).await;
+    let broker = rabbit.broker_with(RabbitSettings { confirm_max_ms: 4_000, ..settings }).await;
     kept(&*broker, &command()).await;
     proxy.set(Road::Held);
     assert_eq!(
@@ -95,7 +95,7 @@ async fn a_connection_that_ends_under_a_publish_leaves_it_unknown() {
     let begun = Instant::now();
     proxy.set(Road::Cut);
     assert_eq!(publishing.await.unwrap(), Published::Unknown);
-    assert!(begun.elapsed() < Duration::from_secs(5), "told when it is known: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "told when it is known: {:?}", begun.elapsed());
     proxy.set(Road::Open);
     ready(&broker).await;
     kept(&*broker, &command()).await;
@@ -111,8 +111,8 @@ async fn a_peer_without_a_pulse_is_missed() {
     let missed = timeout(SOON, health.wait_for(|health| *health == Health::Down));
     assert!(missed.await.is_ok_and(|missed| missed.is_ok()));
     proxy.set(Road::Open);
-    ready(&broker).await;
-    kept(&*broker, &command()).await;
+    // With such a pulse a busy machine may lose it once more.
+    until("it is kept", async || broker.publish(&command(), PATIENCE).await == Published::Kept).await;
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_silent_peer_is_given_up_and_leaves_nothing_behind() {
     let rabbit = Rabbit::shared();
     let (proxy, settings) = through_a_proxy(&rabbit).await;
     proxy.set(Road::Held);
-    let silent = RabbitSettings { reconnect_max_ms: 100, ..settings };
+    let silent = RabbitSettings { connect_timeout_ms: 500, reconnect_max_ms: 100, ..settings };
     let broker = Arc::new(RabbitBroker::start(silent.clone()));
     // Some tries later: each had a thread of lapin and a socket.
     let mut most = 0;
@@ -130,14 +130,18 @@ async fn a_silent_peer_is_given_up_and_leaves_nothing_behind() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(most <= 4, "{most} threads: those of earlier tries stayed");
+    broker.close().await;
+    until("its tries end", async || lapin_threads() == 0).await;
     // Stopped in the middle of a try, it leaves nothing either.
-    let impatient = RabbitBroker::start(RabbitSettings { connect_timeout_ms: 60_000, ..silent });
-    until("it is trying", || async { lapin_threads() > most }).await;
+    let impatient = RabbitBroker::start(RabbitSettings { connect_timeout_ms: 60_000, ..silent.clone() });
+    until("it is trying", async || lapin_threads() > 0).await;
     impatient.close().await;
-    until("it has given up", || async { lapin_threads() <= most }).await;
+    until("it has given up", async || lapin_threads() == 0).await;
+    let broker = Arc::new(RabbitBroker::start(silent));
+    until("it is trying", async || lapin_threads() > 0).await;
     proxy.set(Road::Open);
     ready(&broker).await;
-    assert_eq!(timeout(SOON, broker.publish(&command(), PATIENCE)).await, Ok(Published::Kept));
+    until("it is kept", async || broker.publish(&command(), PATIENCE).await == Published::Kept).await;
     broker.close().await;
     until("lapin's threads end", || async { lapin_threads() == 0 }).await;
 }

@@ -6,12 +6,13 @@ use prepay::queue::{
     Broker, Health,
     rabbitmq::{BrokerUrl, RabbitBroker, RabbitSettings},
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::time::timeout;
 
 use crate::queue::{
     command, kept,
     rabbit::{Rabbit, setting},
 };
+use crate::trip::harness::free_addr;
 
 /// Makes an authority and a certificate for `localhost` inside the node, and listens with it. The authority goes to a file.
 const LISTEN: &str = r#"
@@ -31,7 +32,7 @@ async fn amqps_is_trusted_with_its_authority_and_refused_without() {
     let rabbit = Rabbit::shared();
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let port = free_addr().port();
     let program = LISTEN.replace("@FILE@", ca_file.to_str().unwrap()).replace("@PORT@", &port.to_string());
     let ran = Command::new(setting("PREPAY_TEST_RABBITMQCTL")).args(["eval", &program]).output().unwrap();
     assert!(ran.status.success(), "{ran:?}");
