@@ -230,10 +230,11 @@ impl Store {
             guards.push(self.build(&turn));
         }
         let mut then = Vec::new();
-        then.extend(self.shift(moved).map(|shift| (shift, Rows::One)));
+        // The order's row before its payment's, as a commit of the order takes them.
         if let Some((order, event)) = told {
             then.extend(self.event_writes(order, event, at)?);
         }
+        then.extend(self.shift(moved).map(|shift| (shift, Rows::One)));
         then.extend(self.failed_to_give_back(moved).map(|write| (write, Rows::Any)));
         match self.run_if_all(guards, then).await? {
             None => {
