@@ -7,6 +7,7 @@ pub mod fleet;
 mod keys_in_life;
 mod killed;
 pub mod phones;
+mod schedulers;
 mod street;
 mod together;
 mod turns;
