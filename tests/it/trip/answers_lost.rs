@@ -144,6 +144,8 @@ pub async fn an_answer_that_does_not_verify_is_never_handed_to_a_phone(world: Wo
 }
 
 pub async fn a_query_that_does_not_verify_or_is_about_another_order_pays_nothing(world: World) -> World {
+    // Some forty times the page waits in vain, and what was believed late shows the next time.
+    let world = world.restart(|settings| settings.front.result_wait_ms = 500).await;
     world.lose_all_notices();
     for side in Side::BOTH {
         let (paid_no, order_no) = (format!("{}paid", side.name()), side.name());

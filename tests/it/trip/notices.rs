@@ -296,7 +296,9 @@ pub async fn a_merchant_that_syncs_hears_of_a_payment_whose_notice_was_lost(worl
 /// Open, being closed and past its expiry: what the wallet did not say it is not called to have said.
 pub async fn no_merchant_is_told_synced_while_the_wallet_is_silent(world: World) -> World {
     // A wallet that is silent for long is left alone, which is another test's.
-    let world = world.restart(|settings| settings.worker.account_failures_to_open = 1_000).await;
+    let world = world
+        .restart(|settings| (settings.worker.account_failures_to_open, settings.front.result_wait_ms) = (1_000, 1_000))
+        .await;
     world.lose_all_notices();
     for side in Side::BOTH {
         let named = ["open", "closing", "over"].map(|how| format!("{}-{how}", side.name()));
