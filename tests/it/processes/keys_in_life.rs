@@ -121,6 +121,17 @@ mod on_postgres {
                 list.lines().any(|line| line.contains(" next ") && line.contains("in use"))
             })
             .await;
+            // Its hour comes without a change in the store, and every front knows it.
+            for (at, front) in fleet.fronts.into_iter().enumerate() {
+                shop.base_url = format!("http://{front}");
+                let mut n = 0;
+                until("a front signs with it", || {
+                    n += 1;
+                    let (shop, order_no) = (shop.clone(), format!("SIGNED-{at}-{n}"));
+                    async move { pay_info(&shop.new_order(&order_no).await, "WECHAT").starts_with("v1.next.") }
+                })
+                .await;
+            }
             // Orders of the old one that are under way are paid still.
             street.goes_on().await;
             fleet.at.ok(&["key", "retire", "payinfo", old.unwrap()]).await;
