@@ -7,9 +7,9 @@ use super::{desk::Desk, names, order::NumberArgs, print};
 use crate::{
     domain::{
         attempt::AttemptState,
-        id::{CustomerNo, OutTradeNo, RefundNo},
+        id::{CustomerNo, RefundNo},
         money::Fen,
-        order::{AnomalyKind, Handled},
+        order::Handled,
         refund::{Initiator, Refund, RefundEvent, RefundState, RefundStep, RefundWish},
     },
     keys::mac::sha256,
@@ -193,11 +193,7 @@ fn why_not_cancelled(refund: &Refund) -> &'static str {
     }
 }
 
-fn went_back(number: OutTradeNo) -> String {
-    format!("{number} was settled as gone back at the wallet: `prepay order settle --stays` first, if it did not")
-}
-
-/// The same insert as any refund's: the payment's reserve decides what races.
+/// The same insert as any refund's: the payment's reserve decides what races, and whether it was settled as gone back.
 async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
     let NumberArgs { order_no, customer, attempt: no } = &args.number;
     let merchant = desk.merchant(customer).await?.id;
@@ -211,12 +207,6 @@ async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
     let anomalies = desk.store.anomalies(order.id).await?;
     if anomalies.iter().any(|row| row.attempt == *no && row.handled == Handled::Due) {
         bail!("the merchant's policy decides about {number} in a moment: look at `prepay order show` then");
-    }
-    if anomalies
-        .iter()
-        .any(|row| row.attempt == *no && row.kind != AnomalyKind::Disputed && row.handled == Handled::LetGo)
-    {
-        bail!(went_back(number));
     }
     let refunds = desk.store.refunds_of(order.id).await?;
     let left = Refund::left_of(order.amount, *no, &refunds);
@@ -263,7 +253,9 @@ async fn make(desk: &Desk, args: &MakeArgs) -> anyhow::Result<()> {
             bail!("somebody made {refund_no} at this moment: look at `prepay order show {order_no}` first")
         }
         RefundInserted::Exceeds { left } => bail!("{left} fen of {number} are left now"),
-        RefundInserted::WentBack => bail!(went_back(number)),
+        RefundInserted::WentBack => {
+            bail!("{number} was settled as gone back at the wallet: `prepay order settle --stays` first, if it did not")
+        }
         RefundInserted::TooMany => {
             bail!("{number} has {} refunds already, as many as a payment may have", Refund::PER_PAYMENT_MAX)
         }
